@@ -1,0 +1,1 @@
+"""What do the venues show?  Usable alone: ``python -m exchanges BTC/USDT``."""

@@ -1,0 +1,227 @@
+"""The latest book of every venue and symbol, and whether it counts.
+
+Pure: no clock, no I/O; every call is told the time.  One writer per venue and symbol, any number of readers; between
+them stands the latest value, never a queue.  Staleness is judged when a book is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from statistics import median
+
+from exchanges.book import VenueBook
+from exchanges.clock import MS
+from exchanges.health import (
+    FROZEN_SIDE_REASON,
+    OUTLIER_REASON,
+    Health,
+    JumpGuard,
+    State,
+    Status,
+    outliers,
+)
+from exchanges.instruments import Instrument
+
+STALL_NS = 500 * MS
+"""A gap between two beats that makes every book unusable until it is refreshed: who could not read the clock could
+not read the sockets either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    One venue's part in a symbol at one moment.
+
+    Args:
+        state: Only a LIVE source's book may be used.
+        reason: Why it is not live; None if it is.
+        since_ns: Of the state, boot-time clock.
+        book: The latest that was accepted, or None; beware that it may not count.
+        age_ms: Of *book*.
+        instrument: The venue's rules for the symbol; None until they are loaded.
+    """
+
+    venue: str
+    symbol: str
+    state: State
+    reason: str | None
+    since_ns: int
+    book: VenueBook | None
+    age_ms: int | None
+    instrument: Instrument | None
+
+    @property
+    def live(self) -> bool:
+        """Tell whether the book counts."""
+        return self.state is State.LIVE
+
+    @property
+    def sequence(self) -> int | None:
+        """Give the venue's own number of the book, if there is one."""
+        return None if self.book is None else self.book.sequence
+
+
+@dataclass(slots=True)
+class _Seat:
+    """What the board keeps of one venue and symbol."""
+
+    health: Health
+    told: Status
+    stale_after_ns: int
+    book: VenueBook | None = None
+    """The latest that was believed ..."""
+    shown: VenueBook | None = None
+    """... and the latest that passed its own checks: an outlier's prices count when the next one is looked for."""
+    instrument: Instrument | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many books of a venue were accepted, and rejected by reason, since the start."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+OnChange = Callable[[str, str, Status, Status], None]
+
+
+class Board:
+    """Latest books, their standing, and what the venues say of each other."""
+
+    def __init__(self, outlier_bps: Decimal, on_change: OnChange | None = None) -> None:
+        """
+        Begin empty.
+
+        Args:
+            outlier_bps: Distance from the median mid at which a venue is left out.
+            on_change: Called with venue, symbol, the status before and the status now, once per change.
+        """
+        self._outlier_bps = outlier_bps
+        self._on_change = on_change
+        self._seats: dict[str, dict[str, _Seat]] = {}
+        self._guards: dict[str, JumpGuard] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._last_beat_ns: int | None = None
+        self._refreshed_after_ns = 0
+
+    def seat(self, venue: str, symbol: str, stale_after_ms: int, now_ns: int) -> None:
+        """Make room for a venue's book of a symbol, warming."""
+        health = Health(now_ns, stale_after_ms * MS)
+        self._seats.setdefault(symbol, {})[venue] = _Seat(health, health.status(now_ns), stale_after_ms * MS)
+        self._guards.setdefault(symbol, JumpGuard())
+        self._tallies.setdefault(venue, Tally())
+
+    def unseat(self, venue: str, symbol: str) -> None:
+        """Take a venue away from a symbol that it does not trade."""
+        self._seats.get(symbol, {}).pop(venue, None)
+
+    def instruct(self, instrument: Instrument) -> None:
+        """Keep a venue's rules for a symbol."""
+        self._seats[instrument.symbol][instrument.venue].instrument = instrument
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Name the symbols, in the order of their coming."""
+        return tuple(self._seats)
+
+    def tally(self, venue: str) -> Tally:
+        """Give a venue's counters."""
+        return self._tallies[venue]
+
+    def held(self, symbol: str) -> bool:
+        """Tell whether the symbol's price leapt and has not been confirmed."""
+        return self._guards[symbol].held
+
+    def sources(self, symbol: str, now_ns: int) -> tuple[Source, ...]:
+        """Give every venue's part in a symbol as it is at *now_ns*, in the settings' order."""
+        self._notice_stall(now_ns)
+        return tuple(self._source(venue, symbol, seat, now_ns) for venue, seat in self._seats[symbol].items())
+
+    def _source(self, venue: str, symbol: str, seat: _Seat, now_ns: int) -> Source:
+        status = seat.health.status(now_ns)
+        age_ms = None if seat.book is None else (now_ns - seat.book.received_at_ns) // MS
+        return Source(venue, symbol, status.state, status.reason, status.since_ns, seat.book, age_ms, seat.instrument)
+
+    def publish(self, book: VenueBook, now_ns: int, *, frozen_side: bool = False) -> None:
+        """
+        Take a book that passed its own checks, and hold it against the other venues'.
+
+        A book that was asked for before the event loop stalled is dropped: nobody can tell how old it is.
+        """
+        self._notice_stall(now_ns)
+        if book.received_at_ns < self._refreshed_after_ns:
+            return
+        seats = self._seats[book.symbol]
+        seat = seats[book.venue]
+        seat.shown = book
+        out = outliers(_fresh_mids(seats, now_ns), self._outlier_bps)
+        if book.venue in out or frozen_side:
+            reason = OUTLIER_REASON if book.venue in out else FROZEN_SIDE_REASON
+            self._tallies[book.venue].rejected[reason] += 1
+            seat.health.doubted(reason, now_ns)
+        else:
+            self._tallies[book.venue].accepted += 1
+            seat.book = book
+            seat.health.accepted(now_ns, book.received_at_ns)
+        for venue in out - {book.venue}:
+            seats[venue].health.doubted(OUTLIER_REASON, now_ns, by_its_own_book=False)
+        live = {venue: mid for venue, mid in _live_mids(seats, now_ns).items() if venue not in out}
+        if book.venue in live:
+            self._guards[book.symbol].observe(median(live.values()), now_ns)
+        self.report(now_ns)
+
+    def reject(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
+        """Take note of a book that failed a check."""
+        self._tallies[venue].rejected[reason] += 1
+        self._seats[symbol][venue].health.rejected(reason, now_ns)
+        self.report(now_ns)
+
+    def fail(self, venue: str, symbol: str, reason: str, now_ns: int, *, at_once: bool = False) -> None:
+        """Take note of a request that gave no book."""
+        self._seats[symbol][venue].health.failed(reason, now_ns, at_once=at_once)
+        self.report(now_ns)
+
+    def beat(self, now_ns: int) -> None:
+        """Show that the event loop is running; the first beat begins the watch for gaps."""
+        if self._last_beat_ns is None:
+            self._last_beat_ns = now_ns
+        self._notice_stall(now_ns)
+        self._last_beat_ns = now_ns
+        self.report(now_ns)
+
+    def _notice_stall(self, now_ns: int) -> None:
+        if self._last_beat_ns is None or now_ns - self._last_beat_ns <= STALL_NS:
+            return
+        self._last_beat_ns = self._refreshed_after_ns = now_ns
+        for seats in self._seats.values():
+            for seat in seats.values():
+                seat.health.spoiled("loop_stalled", now_ns)
+
+    def report(self, now_ns: int) -> None:
+        """Tell ``on_change`` of every status that is not what it was when it was last told."""
+        for symbol, seats in self._seats.items():
+            for venue, seat in seats.items():
+                status = seat.health.status(now_ns)
+                before, seat.told = seat.told, status
+                if self._on_change is not None and (before.state, before.reason) != (status.state, status.reason):
+                    self._on_change(venue, symbol, before, status)
+
+
+def _fresh_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, Decimal]:
+    return {
+        venue: seat.shown.mid
+        for venue, seat in seats.items()
+        if seat.shown is not None and now_ns - seat.shown.received_at_ns <= seat.stale_after_ns
+    }
+
+
+def _live_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, Decimal]:
+    return {
+        venue: seat.book.mid
+        for venue, seat in seats.items()
+        if seat.book is not None and seat.health.status(now_ns).state is State.LIVE
+    }
