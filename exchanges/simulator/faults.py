@@ -1,0 +1,280 @@
+"""Name the ways in which a venue can go wrong, and do the part of each that needs no socket.
+
+Pure: `FAULTS` is the table; `distort` spoils a book, `freeze_bids` mixes two of them, `spoil` spoils an answer, and
+`read_switch` understands a request to switch a fault.  What happens to connections is done by the server.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
+from enum import Enum
+from typing import cast
+
+from exchanges.simulator.market import VENUES, Book, Level, Listing
+from exchanges.simulator.wire import Reply, Wire
+
+
+class Kind(Enum):
+    """Say what a fault is done to."""
+
+    CONNECTION = "connection"
+    REPLY = "reply"  # Status, headers or bytes, without a look at the book.
+    BOOK = "book"
+    VIEW = "view"  # A sound book, but of the wrong moment or symbol, or with the wrong time on it.
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A row of the table: what a fault is called, does, and can be told."""
+
+    name: str
+    kind: Kind
+    description: str
+    options: Mapping[str, int] = field(default_factory=dict)  # Name of each number it can be given, and its default.
+    depth_only: bool = True
+
+
+def _rows(kind: Kind, rows: str, *, depth_only: bool = True) -> Iterable[Fault]:
+    for row in rows.strip().splitlines():
+        name, _, description = row.strip().partition("  ")
+        options = {"slow": {"delay_ms": 2000}, "rate_limited": {"retry_after_s": 2}, "banned": {"retry_after_s": 2}}
+        yield Fault(name, kind, description.strip(), options.get(name, {}), depth_only)
+
+
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        *_rows(Kind.CONNECTION, """
+            freeze     Take the request and never answer; when switched off, close the connection without an answer.
+            slow       Answer after 2 s, or after delay_ms.
+            drip       Send headers at once, then the genuine body in a hundred small pieces over 40 s.
+            cut        Announce the whole Content-Length, send half of the body, close the connection.
+            refuse     Drop the connection before any reply.
+        """, depth_only=False),
+        *_rows(Kind.REPLY, """
+            html          Answer 200 with an HTML page.
+            truncated     Answer 200 with the first half of the JSON.
+            no_body       Answer 200 with an empty body.
+            null          Answer 200 with null.
+            empty_object  Answer 200 with {}.
+            gzip_bomb     Answer 200 with less than 100 KiB of gzip that inflate to 64 MiB of JSON.
+            rate_limited  Answer 429 with the venue's own error and Retry-After: 2, or retry_after_s.
+            banned        Answer 418 with the venue's own error and Retry-After: 2, or retry_after_s.
+            forbidden     Answer 403 with an HTML page.
+            server_error  Answer 500 with an HTML page.
+            unavailable   Answer 503 with an HTML page.
+        """, depth_only=False),
+        *_rows(Kind.REPLY, """
+            huge          Answer 200 with 5 to 8 MiB of well-formed levels.
+        """),
+        *_rows(Kind.BOOK, """
+            empty         Show no level on either side, in a valid shape.
+            one_sided     Show no asks.
+            nan           Show a best bid of quantity NaN, and a bid in the middle at price NaN.
+            negative      Show a best bid of quantity below zero, and a bid in the middle at a price below zero.
+            zero          Show a best bid of quantity zero, and a bid in the middle at price zero.
+            none_level    Show a bid in the middle that is null at null.
+            crossed       Show bids above asks: the best bid one price step above the best ask.
+            locked        Show the best bid at the price of the best ask.
+            duplicate     Show the second bid's price twice, with different quantities (the best one's if it is alone).
+            tenfold       Show all prices ten times as high.
+            tenth         Show all prices a tenth as high.
+            off_by_1_5_percent  Show all prices 1.5 % too high.
+            jump          Show all prices 8 % higher from one moment to the next.
+        """),
+        *_rows(Kind.VIEW, """
+            wrong_symbol   Answer with the book of the next symbol that the venue lists, under its name if it has one.
+            clock_stopped  Repeat the book, time and sequence of the moment at which the fault began.
+            clock_back     Put times and sequences of one hour ago on current books.
+            clock_forward  Put times and sequences one hour ahead on current books.
+            frozen_side    Keep the bids of the moment at which the fault began, while asks move; never crossed.
+        """),
+    )
+}  # fmt: skip
+
+RETRY_AFTER_STATUS = {"rate_limited": 429, "banned": 418}
+_HOUR_MS = 3_600_000
+TIME_SHIFT_MS = {"clock_back": -_HOUR_MS, "clock_forward": _HOUR_MS}
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Hold a request to switch a fault on, or, with ``fault`` None, whatever is on there off."""
+
+    venues: tuple[str, ...]
+    symbol: str | None
+    fault: Fault | None
+    scope: str
+    options: Mapping[str, int]
+
+
+class SwitchError(ValueError):
+    """Tell the caller what is wrong with a request to switch a fault, with the nearest names that would be right."""
+
+    def __init__(self, message: str, nearest: Iterable[str] = ()) -> None:
+        """Keep *nearest* beside the message."""
+        super().__init__(message)
+        self.nearest = tuple(nearest)
+
+
+def read_switch(body: object) -> Switch:
+    """
+    Check the JSON body of ``POST /faults``.
+
+    Raises:
+        SwitchError: A name, field or number that is not known or out of range; nothing is to be switched.
+    """
+    if not isinstance(body, dict):
+        raise SwitchError('The body must be a JSON object such as {"venue": "okx", "fault": "freeze"}.')
+    for required in ("venue", "fault"):
+        if required not in body:
+            raise SwitchError(f"The field {required!r} is missing.", [required])
+    fault = None
+    if body["fault"] is not None:
+        fault = FAULTS[_known("fault", body["fault"], FAULTS)]
+    options = dict(fault.options) if fault else {}
+    for name in body:
+        _known("field", name, ("venue", "fault", "symbol", "scope", *options))
+    venue = _known("venue", body["venue"], ("*", *VENUES))
+    venues = tuple(VENUES) if venue == "*" else (venue,)
+    symbol = body.get("symbol")
+    if symbol is not None:
+        listed = {one: None for venue in venues for one in VENUES[venue].listings}
+        symbol = _known("symbol", symbol, listed)
+        venues = tuple(venue for venue in venues if symbol in VENUES[venue].listings)
+    scope = _known("scope", body.get("scope", "depth"), ("depth", "all"))
+    if scope == "all" and (symbol or (fault and fault.depth_only)):
+        message = "The scope 'all' goes with faults of connections and replies, and without a symbol."
+        raise SwitchError(message, ["depth"])
+    for name in options.keys() & body.keys():
+        number = body[name]
+        if type(number) is not int or not 0 <= number <= 600_000:
+            raise SwitchError(f"The field {name!r} must be a whole number from 0 to 600000.")
+        options[name] = number
+    return Switch(venues, symbol, fault, scope, options)
+
+
+def _known(what: str, name: object, names: Iterable[str]) -> str:
+    known = tuple(names)
+    if isinstance(name, str) and name in known:
+        return name
+    nearest = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4) or known
+    raise SwitchError(f"There is no {what} {str(name)[:100]!r}.", nearest)
+
+
+def distort(name: str, book: Book, listing: Listing) -> Book:
+    """
+    Do the fault *name*, of kind ``BOOK``, to *book*.
+
+    Args:
+        book: Sound and with both sides.
+        listing: Of the book's symbol; its steps say by how much prices move.
+    """
+    return _DISTORTIONS[name](book, listing)
+
+
+def freeze_bids(then: Book, now: Book, listing: Listing) -> Book:
+    """Join the bids of *then* and the asks of *now*, which are moved up together where they would cross."""
+    bid, ask = _price(then.bids[0]), _price(now.asks[0])
+    up = max(Decimal(0), bid + listing.price_step - ask)
+    return Book(then.bids, _priced(now.asks, lambda price: price + up))
+
+
+def spoil(name: str, genuine: Reply, wire: Wire, options: Mapping[str, int]) -> Reply:
+    """Do the fault *name*, of kind ``REPLY``, to a *genuine* answer; ``huge`` and ``gzip_bomb`` are not done here."""
+    if name in RETRY_AFTER_STATUS:
+        headers = {"Retry-After": str(options["retry_after_s"])}
+        return Reply(RETRY_AFTER_STATUS[name], wire.too_many_requests(), headers=headers)
+    if name == "truncated":
+        return Reply(200, genuine.body[: len(genuine.body) // 2])
+    return _SPOILT[name]
+
+
+def _page(status: int, title: str) -> Reply:
+    html = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    return Reply(status, html.encode(), "text/html")
+
+
+_SPOILT = {
+    "html": _page(200, "Just a moment..."),
+    "no_body": Reply(200, b""),
+    "null": Reply(200, b"null"),
+    "empty_object": Reply(200, b"{}"),
+    "forbidden": _page(403, "403 Forbidden"),
+    "server_error": _page(500, "500 Internal Server Error"),
+    "unavailable": _page(503, "503 Service Temporarily Unavailable"),
+}
+
+
+def _price(level: Level) -> Decimal:
+    return cast(Decimal, level.price)  # Only a book that is spoilt already lacks one.
+
+
+def _priced(levels: Iterable[Level], new_price: Callable[[Decimal], Decimal]) -> tuple[Level, ...]:
+    return tuple(level._replace(price=new_price(_price(level))) for level in levels)
+
+
+def _bad_numbers(factor: Decimal) -> Callable[[Book, Listing], Book]:
+    def spoiled(book: Book, listing: Listing) -> Book:
+        bids = list(book.bids)
+        middle = len(bids) // 2
+        bids[middle] = bids[middle]._replace(price=_price(bids[middle]) * factor)
+        bids[0] = bids[0]._replace(quantity=(bids[0].quantity or Decimal(1)) * factor)
+        return Book(tuple(bids), book.asks)
+
+    return spoiled
+
+
+def _none_level(book: Book, listing: Listing) -> Book:
+    bids = list(book.bids)
+    middle = len(bids) // 2
+    bids[middle] = bids[middle]._replace(price=None, quantity=None)
+    return Book(tuple(bids), book.asks)
+
+
+def _overlapping(steps: int) -> Callable[[Book, Listing], Book]:
+    def overlapping(book: Book, listing: Listing) -> Book:
+        up = _price(book.asks[0]) - _price(book.bids[0]) + steps * listing.price_step
+        return Book(_priced(book.bids, lambda price: price + up), book.asks)
+
+    return overlapping
+
+
+def _duplicate(book: Book, listing: Listing) -> Book:
+    at = min(1, len(book.bids) - 1)
+    twin = book.bids[at]
+    twin = twin._replace(quantity=(twin.quantity or Decimal(0)) + listing.quantity_shown)
+    return Book((*book.bids[: at + 1], twin, *book.bids[at + 1 :]), book.asks)
+
+
+def _scaled(factor: Decimal, *, on_step: bool = True) -> Callable[[Book, Listing], Book]:
+    def scaled(book: Book, listing: Listing) -> Book:
+        def new_price(price: Decimal) -> Decimal:
+            if not on_step:
+                return price * factor
+            # Rounded down: prices a step or more apart stay apart under a factor above one.
+            return (price * factor / listing.price_step).to_integral_value(ROUND_FLOOR) * listing.price_step
+
+        return Book(_priced(book.bids, new_price), _priced(book.asks, new_price))
+
+    return scaled
+
+
+_DISTORTIONS: Mapping[str, Callable[[Book, Listing], Book]] = {
+    "empty": lambda book, listing: Book((), ()),
+    "one_sided": lambda book, listing: Book(book.bids, ()),
+    "nan": _bad_numbers(Decimal("NaN")),
+    "negative": _bad_numbers(Decimal(-1)),
+    "zero": _bad_numbers(Decimal(0)),
+    "none_level": _none_level,
+    "crossed": _overlapping(1),
+    "locked": _overlapping(0),
+    "duplicate": _duplicate,
+    "tenfold": _scaled(Decimal(10)),
+    "tenth": _scaled(Decimal("0.1"), on_step=False),
+    "off_by_1_5_percent": _scaled(Decimal("1.015")),
+    "jump": _scaled(Decimal("1.08")),
+}

@@ -1,0 +1,82 @@
+"""What several rooms' tests share: a clock that is held, books drawn as ladders, recorded data."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import aioresponses.core
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import StreamReader
+
+from exchanges.book import Level, VenueBook
+from exchanges.clock import MS
+
+if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
+    # aioresponses 0.7.9 does not know aiohttp 3.14's constructor (its issue #289).
+
+    class _Response(ClientResponse):
+        def __init__(self, *args, **kwargs):
+            kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+            super().__init__(*args, **kwargs)
+
+    aioresponses.core.ClientResponse = _Response
+    # Bodies over 128 KiB fail an assertion without a larger limit.
+    aioresponses.core.stream_reader_factory = lambda loop=None: StreamReader(
+        ResponseHandler(loop=loop), limit=2**30, loop=loop
+    )
+
+
+class HeldClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self):
+        self._now_ns = 1_000_000 * MS
+        self._utc = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+    def now_ns(self):
+        return self._now_ns
+
+    def utc(self):
+        return self._utc
+
+    def advance(self, ms):
+        self._now_ns += ms * MS
+        self._utc += timedelta(milliseconds=ms)
+
+
+@pytest.fixture
+def clock():
+    return HeldClock()
+
+
+def venue_book(venue, ladder, *, symbol="BTC/USDT", received_at_ns=1_000_000 * MS, sequence=None):
+    """
+    Draw a book: one line a price, best ask lowest; "." where a side rests nothing.
+
+        bid quantity   price   ask quantity
+    """
+    bids, asks = [], []
+    for line in ladder.strip().splitlines():
+        bid, price, ask = line.split()
+        if bid != ".":
+            bids.append(Level(Decimal(price), Decimal(bid)))
+        if ask != ".":
+            asks.append(Level(Decimal(price), Decimal(ask)))
+    bids.sort(reverse=True)
+    asks.sort()
+    return VenueBook(venue, symbol, tuple(bids), tuple(asks), received_at_ns, sequence)
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """The folder of genuine recorded market data, which a user's checkout does not have."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the recorded market data (../shared/data) is not there")
+    return folder
