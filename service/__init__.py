@@ -1,0 +1,1 @@
+"""What would, and did, an order get?"""

@@ -1,0 +1,486 @@
+"""Read the settings once, check them all at once, and hand them on as frozen values.
+
+Defaults, then ``settings.toml``, then variables ``IOB_…`` of the environment; the later one wins.  Nothing here
+imports ccxt: a command that has it anyway passes the ids it knows, and exchanges are checked against them.
+
+``docs/settings.md`` lists every key; a test holds it, ``settings.toml`` and the models below together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from service.errors import ConfigError
+
+ENV_PREFIX = "IOB_"
+ENV_LEVEL = "__"
+SECRETS = frozenset({"IOB_PEPPER", "IOB_PEPPER_FILE", "IOB_API_KEY", "IOB_URL", "IOB_TEST_POSTGRES"})
+"""Variables with our prefix that are no settings: secrets, and what only clients and tests read."""
+
+SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
+VENUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
+MICRO = Decimal("0.000001")
+SHOWN_MAX = 40
+
+Tree = dict[str, Any]
+KeyPath = tuple[str, ...]
+
+
+def exact_bps(value: object) -> object:
+    """
+    Take basis points as they were written: an integer, a decimal literal or a string.
+
+    Returns:
+        A Decimal with at most 6 decimals and no trailing zeros; None as it came.
+
+    Raises:
+        ValueError: Not such a number, or finer than 6 decimals.  Its range is the field's affair.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = Decimal(value if DECIMAL.fullmatch(value) else "NaN")
+    elif type(value) is int:
+        value = Decimal(value)
+    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value < 10**6:
+        raise ValueError("not a number of basis points")
+    exact = value.quantize(MICRO)
+    if exact != value:
+        raise ValueError("finer than 6 decimals")
+    return Decimal(f"{abs(exact):f}".rstrip("0").rstrip("."))
+
+
+class Table(BaseModel):
+    """One table of the file: frozen, no conversion between types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class ServiceSettings(Table):
+    """Where the service listens, and whether its prices are real."""
+
+    host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
+    port: int = Field(default=8080, ge=0, le=65535)
+    mode: Literal["live", "simulated"] = "live"
+
+
+class MarketSettings(Table):
+    """Which symbols are served, and when venues' books may be used together."""
+
+    symbols: tuple[str, ...] = Field(
+        description='a list of at least one BASE/QUOTE in upper-case letters and digits, none twice, like ["BTC/USDT"]'
+    )
+    venues_min: int = Field(default=1, ge=1, le=100)
+    crossed_bps_max: Decimal = Field(default=Decimal(50), ge=0, le=9999)
+    outlier_bps: Decimal = Field(default=Decimal(100), ge=0, le=9999)
+
+    _exact = field_validator("crossed_bps_max", "outlier_bps", mode="before")(exact_bps)
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _symbols(cls, value: object) -> tuple[str, ...]:
+        """Name every item that is wrong, not only the first."""
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError("not a list")
+        wrong = [
+            f"{_shown(item)} is not BASE/QUOTE in upper-case letters and digits"
+            for item in value
+            if not isinstance(item, str) or not SYMBOL.fullmatch(item)
+        ]
+        texts = [item for item in value if isinstance(item, str)]
+        wrong += [f"{_shown(text)} stands there twice" for text in dict.fromkeys(texts) if texts.count(text) > 1]
+        if wrong:
+            raise PydanticCustomError("symbols", "{reason}", {"reason": "; ".join(wrong)})
+        return tuple(texts)
+
+
+class LedgerSettings(Table):
+    """Where executions are kept."""
+
+    # A relative path is relative to the working directory of the process, not to the settings file.
+    url: str = Field(
+        default="sqlite:///var/ledger.db",
+        pattern=r"^sqlite:///[^?#\r\n]+$",
+        description="an address sqlite:///path, the only kind so far",
+        repr=False,  # later kinds carry passwords
+    )
+
+
+class QuotesSettings(Table):
+    """How long quotes hold."""
+
+    ttl_ms: int = Field(default=3000, ge=100, le=60_000)
+    tolerance_bps: Decimal = Field(default=Decimal(0), ge=0, le=9999)
+
+    _exact = field_validator("tolerance_bps", mode="before")(exact_bps)
+
+
+class PricingSettings(Table):
+    """The desk's own margin."""
+
+    markup_bps: Decimal = Field(default=Decimal(0), ge=0, le=9999)
+
+    _exact = field_validator("markup_bps", mode="before")(exact_bps)
+
+
+class LogsSettings(Table):
+    """The shape of log lines, and which are written."""
+
+    format: Literal["json", "console", "ecs"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class VenueSettings(Table):
+    """One venue.  ``stale_after_ms`` is held against the effective interval where ccxt's rate limit is known."""
+
+    exchange: str = Field(min_length=1, description="the id of an exchange in ccxt")
+    enabled: bool = True
+    transport: Literal["poll"] = "poll"
+    poll_interval_ms: int = Field(default=1000, ge=50, le=3_600_000)
+    rate_limit_ms: int | None = Field(default=None, ge=0, le=3_600_000)
+    depth: int = Field(default=100, ge=1, le=5000)
+    stale_after_ms: int | None = Field(default=None, ge=100, le=3_600_000)
+    taker_fee_bps: Decimal | None = Field(default=None, ge=0, le=1000)
+    base_url: str | None = Field(
+        default=None,
+        description="an address http://… or https://… without user, password, query or fragment",
+        repr=False,  # a mistyped one may hold a password
+    )
+
+    _exact = field_validator("taker_fee_bps", mode="before")(exact_bps)
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        """Refuse what is not a plain web address; ``urlsplit`` itself raises ValueError on a broken host or port."""
+        if value is None:
+            return None
+        url = urlsplit(value)
+        plain = url.hostname and not (url.username or url.password or url.query or url.fragment)
+        if url.scheme not in ("http", "https") or not plain or url.port == 0 or re.search(r"[\s@]", value):
+            raise ValueError("not a web address")
+        return value.rstrip("/")
+
+
+class Settings(Table):
+    """All settings.  ``load_settings`` is the way to one: it also checks what concerns several tables."""
+
+    service: ServiceSettings = ServiceSettings()
+    market: MarketSettings
+    ledger: LedgerSettings = LedgerSettings()
+    quotes: QuotesSettings = QuotesSettings()
+    pricing: PricingSettings = PricingSettings()
+    logs: LogsSettings = LogsSettings()
+    venues: Mapping[Annotated[str, Field(pattern=f"^{VENUE_NAME.pattern}$")], VenueSettings]
+
+
+def load_settings(path: Path | None, env: Mapping[str, str], *, exchanges: Collection[str] | None = None) -> Settings:
+    """
+    Read, merge and check the settings.
+
+    Args:
+        path: The settings file; None for the environment alone.
+        env: The environment; only variables that begin with ``IOB_`` are looked at.
+        exchanges: The ids ccxt knows; None leaves the venues' ``exchange`` unchecked.
+
+    Raises:
+        ConfigError: With every mistake there is, one sentence each.
+    """
+    tree = _read_toml(path) if path else {}
+    origins, problems = _overlay_environment(tree, env)
+    tree.setdefault("market", {})
+    _name_exchanges(tree)
+    settings = None
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        problems += [_sentence(detail, origins) for detail in error.errors(include_url=False)]
+    problems += _problems_across(tree)
+    if exchanges is not None:
+        problems += _unknown_exchanges(tree, sorted(exchanges), origins)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
+def accepted(field: FieldInfo) -> str:
+    """Say which values *field* takes, for error messages and for the page of settings."""
+    if field.description:
+        return field.description
+    kinds = _kinds(field)
+    if bool in kinds:
+        return "true or false"
+    if isinstance(kinds[0], str):
+        return " or ".join(f'"{kind}"' for kind in kinds)
+    low = next(rule.ge for rule in field.metadata if isinstance(rule, Ge))
+    high = next(rule.le for rule in field.metadata if isinstance(rule, Le))
+    if Decimal in kinds:
+        return f"a number from {low} to {high} with at most 6 decimals"
+    return f"a whole number from {low} to {high}"
+
+
+def _kinds(field: FieldInfo) -> tuple[Any, ...]:
+    """Return the types of a key, or the values of a Literal; never None's."""
+    if get_origin(field.annotation) in (Union, UnionType, Literal):
+        return tuple(kind for kind in get_args(field.annotation) if kind is not type(None))
+    return (field.annotation,)
+
+
+# Reading
+
+
+def _read_toml(path: Path) -> Tree:
+    """Parse the file; its floats become exact Decimals.  What is wrong with it is one problem."""
+    name = _one_line(str(path))
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = (isinstance(error, OSError) and error.strerror) or "not a file name"
+        raise ConfigError([f"{name}: cannot be read: {reason}"]) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
+        raise ConfigError([f"{name}: line {line}, column {column}: not UTF-8; save the file as UTF-8"]) from error
+    try:
+        return tomllib.loads(text, parse_float=_decimal)
+    except ValueError as error:
+        raise ConfigError([f"{name}: {_toml_reason(str(error), text)}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{name}: nested too deeply"]) from error
+
+
+def _toml_reason(message: str, text: str) -> str:
+    """Put the place first; tomllib says it last, and for the end of the file not in numbers."""
+    lines = text.split("\n")
+    message = message.replace("(at end of document)", f"(at line {len(lines)}, column {len(lines[-1]) + 1})")
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if not found:  # the one error without a place: more digits than Python converts
+        return "a number has too many digits"
+    return f"line {found[2]}, column {found[3]}: not TOML: {_one_line(found[1])}"
+
+
+def _decimal(text: str) -> Decimal:
+    """Read a float literal exactly; one that no Decimal can hold becomes NaN, which no setting takes."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _overlay_environment(tree: Tree, env: Mapping[str, str]) -> tuple[dict[KeyPath, str], list[str]]:
+    """
+    Write the variables over *tree*, whole tables before single keys.
+
+    Returns:
+        Which variable set which path, and the problems found on the way.
+    """
+    origins: dict[KeyPath, str] = {}
+    problems = []
+    ours = {name: text for name, text in env.items() if name.startswith(ENV_PREFIX) and name not in SECRETS and text}
+    for name in sorted(ours, key=lambda name: (name.count(ENV_LEVEL), name)):
+        path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_LEVEL))
+        table = tree
+        for depth, key in enumerate(path[:-1], start=1):
+            below = table.setdefault(key, {})
+            if not isinstance(below, dict):
+                problems.append(f"{_dotted(path)}: {_dotted(path[:depth])} is not a table (set by {name})")
+                break
+            table = below
+        else:
+            _merge(table, path[-1], _parsed(ours[name], _field(path)))
+            origins[path] = name
+    return origins, problems
+
+
+def _parsed(text: str, field: FieldInfo | None) -> object:
+    """Read a variable: texts as they stand; numbers, true and false, lists and tables as JSON."""
+    kinds = _kinds(field) if field else ()
+    if any(kind is str or isinstance(kind, str) for kind in kinds):
+        return text
+    if bool in kinds:
+        text = text.lower()
+    try:
+        return json.loads(text, parse_float=_decimal, parse_constant=_decimal)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _merge(table: Tree, key: str, value: object) -> None:
+    """Set ``table[key]``; a table is merged into the one there, key by key."""
+    there = table.get(key)
+    if isinstance(there, dict) and isinstance(value, dict):
+        for below, inner in value.items():
+            _merge(there, below, inner)
+    else:
+        table[key] = value
+
+
+def _venues(tree: Tree) -> dict[str, Tree]:
+    """Return the venues that are tables at least."""
+    venues = tree.get("venues")
+    if not isinstance(venues, dict):
+        return {}
+    return {name: venue for name, venue in venues.items() if isinstance(venue, dict)}
+
+
+def _name_exchanges(tree: Tree) -> None:
+    """Give each venue without an ``exchange`` the one its table is named after."""
+    tree.setdefault("venues", {})
+    for name, venue in _venues(tree).items():
+        venue.setdefault("exchange", name)
+
+
+# Checking what concerns several keys: on the raw tree, so that it is reported together with everything else
+
+
+def _problems_across(tree: Tree) -> list[str]:
+    """Check that there is a venue to ask, and that mode and venues agree on what is real."""
+    enabled = {_key(name): venue for name, venue in _venues(tree).items() if venue.get("enabled", True) is not False}
+    if not enabled:
+        return ["venues: at least one venue must be enabled; a venue is a table such as [venues.kraken]"]
+    service = tree.get("service", {})
+    mode = service.get("mode", "live") if isinstance(service, dict) else None
+    redirected = [name for name, venue in enabled.items() if venue.get("base_url") is not None]
+    direct = [name for name in enabled if name not in redirected]
+    if mode == "live" and redirected:
+        return [
+            f'service.mode: is "live", where no enabled venue may have a base_url, but {", ".join(redirected)} '
+            f'{"has" if len(redirected) == 1 else "have"} one; remove it, or set mode = "simulated"'
+        ]
+    if mode == "simulated" and direct:
+        return [
+            f'service.mode: is "simulated", where every enabled venue needs a base_url, but {", ".join(direct)} '
+            f'{"has" if len(direct) == 1 else "have"} none; set it, set enabled = false there, or set mode = "live"'
+        ]
+    return []
+
+
+def _unknown_exchanges(tree: Tree, exchanges: list[str], origins: Mapping[KeyPath, str]) -> list[str]:
+    """Name the venues whose exchange ccxt does not know."""
+    problems = []
+    for name, venue in _venues(tree).items():
+        exchange = venue["exchange"]
+        if isinstance(exchange, str) and exchange and exchange not in exchanges:
+            path = ("venues", name, "exchange")
+            problems.append(
+                f"{_dotted(path)}: ccxt knows no exchange {_shown(exchange)}"
+                f"{_nearest(exchange, exchanges)}{_origin(path, origins)}"
+            )
+    return problems
+
+
+# Saying what is wrong
+
+
+def _sentence(detail: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
+    """Turn one of pydantic's findings into a sentence of ours; theirs echo values and say no ranges."""
+    path = tuple(str(part) for part in detail["loc"])
+    field = _field(path)
+    if path[-1] == "[key]":
+        path = path[:-1]
+        reason = "a venue's name is 1 to 32 lower-case letters, digits, _ and -, and begins with a letter or digit"
+    elif detail["type"] == "extra_forbidden":
+        reason = _unknown(path, origins)
+    elif detail["type"] == "missing" and field:
+        reason = f"is required: {accepted(field)}"
+    elif detail["type"] == "symbols":
+        reason = detail["msg"]
+    elif field and not _table(path) and path != ("venues",):
+        shown = f", not {_shown(detail['input'])}" if field.repr else ""
+        reason = f"must be {accepted(field)}{shown}"
+    else:
+        reason = f"must be a table: [{_dotted(path)}]"
+    return f"{_dotted(path)}: {reason}{_origin(path, origins)}"
+
+
+def _unknown(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    """Say which known key was meant, in the writer's own notation; never repeat the value, it may be a secret."""
+    table = _table(path[:-1])
+    from_env = bool(_origin(path, origins))
+    name_of = _variable if from_env else _dotted
+    known = {key: name_of((*path[:-1], key)) for key in (table.model_fields if table else ())}
+    if from_env and len(path) == 1:
+        known |= {secret.removeprefix(ENV_PREFIX).lower(): secret for secret in sorted(SECRETS)}
+    near = [name_of((name, path[-1])) for name in Settings.model_fields if _field((name, path[-1]))]
+    near = near or [known[key] for key in difflib.get_close_matches(path[-1].lower(), known, n=2, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
+    return f"unknown {'key' if len(path) > 1 else 'name'}; {hint}"
+
+
+def _nearest(name: str, names: Collection[str]) -> str:
+    """Suggest up to three names like *name*."""
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(close)}?" if close else "; see ccxt's list of exchanges"
+
+
+def _table(path: KeyPath) -> type[Table] | None:
+    """Find the model of the table at *path*."""
+    if not path:
+        return Settings
+    if path[0] == "venues":
+        return VenueSettings if len(path) == 2 else None
+    field = Settings.model_fields.get(path[0])
+    kind = field.annotation if field and len(path) == 1 else None
+    return kind if isinstance(kind, type) and issubclass(kind, Table) else None
+
+
+def _field(path: KeyPath) -> FieldInfo | None:
+    """Find the key at *path*; a table counts as none unless it stands at the top."""
+    table = _table(path[:-1])
+    return table.model_fields.get(path[-1]) if table else None
+
+
+def _origin(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    """Name the variable that set *path*, a table around it or, in an unknown table, a key in it."""
+    around = [origins[path[:length]] for length in range(len(path), 0, -1) if path[:length] in origins]
+    inside = [name for key, name in origins.items() if key[: len(path)] == path]
+    return next((f" (set by {name})" for name in around + inside), "")
+
+
+def _variable(path: Iterable[str]) -> str:
+    return ENV_PREFIX + ENV_LEVEL.join(path).upper()
+
+
+def _dotted(path: Iterable[str]) -> str:
+    return ".".join(_key(part) for part in path)
+
+
+def _key(key: str) -> str:
+    """Write a key as TOML would, on one line."""
+    return key if BARE_KEY.fullmatch(key) else _shown(key)
+
+
+def _shown(value: object) -> str:
+    """Show a plain value in a few characters of one line; of lists and tables only that they are such."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list | tuple):
+        return "a table" if isinstance(value, dict) else "a list"
+    try:
+        text = json.dumps(value[: SHOWN_MAX + 1]) if isinstance(value, str) else str(value)
+    except ValueError:  # an integer of more digits than Python converts
+        return "a very long number"
+    return text if len(text) <= SHOWN_MAX + 2 else text[:SHOWN_MAX] + "…"
+
+
+def _one_line(text: str) -> str:
+    """Escape what would break a line or cannot be printed."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
