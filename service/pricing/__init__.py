@@ -1,0 +1,1 @@
+"""What would an order get?  Pure: sweeps and quotes."""
