@@ -1,0 +1,194 @@
+"""Manage API keys whether or not a server runs.
+
+The ledger has one writer.  While a server has it open, the command line asks the server through a Unix socket beside
+the ledger, to which only its own user has access; otherwise it opens the ledger itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from service.errors import ConfigError
+from service.keys import KeyRing
+from service.ledger.protocol import Ledger, StoredKey
+from service.ledger.sqlite import LedgerLocked, SqliteLedger
+
+_PATH_MAX = 100
+"""Bytes of a Unix socket's path: Linux takes 107, macOS 103."""
+_ANSWER_WITHIN_S = 5
+
+
+class KeyDesk(Protocol):
+    """What can be done with keys, here or in the server."""
+
+    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
+        """Make a key, keep it and put it in force; ValueError for a name or scope that cannot be."""
+
+    async def list(self) -> Sequence[StoredKey]:
+        """Give all keys, oldest first."""
+
+    async def revoke(self, key_id: str) -> bool:
+        """Take a key out of force; False if there is none of that id."""
+
+
+class LocalKeyDesk:
+    """Works on the ledger that this process has open."""
+
+    def __init__(self, ledger: Ledger, ring: KeyRing) -> None:
+        """Keep *ring* up to date with what is done."""
+        self._ledger = ledger
+        self._ring = ring
+
+    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
+        """Make a key, keep it and put it in force."""
+        text, key = self._ring.make(account, scopes, datetime.now(UTC))
+        await self._ledger.add_key(key)
+        self._ring.hold(await self._ledger.keys())
+        return text, key
+
+    async def list(self) -> Sequence[StoredKey]:
+        """Give all keys, oldest first."""
+        return await self._ledger.keys()
+
+    async def revoke(self, key_id: str) -> bool:
+        """Take a key out of force."""
+        found = await self._ledger.revoke_key(key_id, datetime.now(UTC))
+        self._ring.hold(await self._ledger.keys())
+        return found
+
+
+class RemoteKeyDesk:
+    """Asks the server that has the ledger open."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        """Use a session whose connector leads to the socket."""
+        self._session = session
+
+    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
+        """Make a key in the server."""
+        answer = await self._ask("create", account=account, scopes=list(scopes))
+        return answer["text"], _key(answer["key"])
+
+    async def list(self) -> Sequence[StoredKey]:
+        """Give all keys, oldest first."""
+        return [_key(key) for key in (await self._ask("list"))["keys"]]
+
+    async def revoke(self, key_id: str) -> bool:
+        """Take a key out of force in the server."""
+        return bool((await self._ask("revoke", key_id=key_id))["found"])
+
+    async def _ask(self, verb: str, **arguments: Any) -> Any:
+        try:
+            async with self._session.post(f"http://control/{verb}", data=orjson.dumps(arguments)) as response:
+                answer = orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+            raise ConfigError(["the server that has the ledger open does not answer on its control socket"]) from error
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
+
+@asynccontextmanager
+async def key_desk(ledger_path: Path, mode: str, pepper: bytes) -> AsyncIterator[KeyDesk]:
+    """
+    Give the keys of a ledger to the command line, whoever has it open.
+
+    Raises:
+        ConfigError: If the ledger cannot be opened, or its server does not answer.
+    """
+    try:
+        ledger = SqliteLedger.open(ledger_path, mode)
+    except LedgerLocked:
+        socket = socket_path(ledger_path)
+        if not socket.exists() or socket.stat().st_uid != os.getuid():
+            raise
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
+        connector = aiohttp.UnixConnector(str(socket))
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            yield RemoteKeyDesk(session)
+        return
+    try:
+        yield LocalKeyDesk(ledger, KeyRing(pepper, mode))
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
+    """Answer the command line beside a ledger that this process has open."""
+    app = web.Application()
+
+    async def create(request: web.Request) -> web.Response:
+        asked = orjson.loads(await request.read())
+        try:
+            text, key = await desk.create(asked["account"], asked["scopes"])
+        except ValueError as error:
+            return _answer({"error": str(error)})
+        return _answer({"text": text, "key": _fields(key)})
+
+    async def listing(request: web.Request) -> web.Response:
+        return _answer({"keys": [_fields(key) for key in await desk.list()]})
+
+    async def revoke(request: web.Request) -> web.Response:
+        asked = orjson.loads(await request.read())
+        return _answer({"found": await desk.revoke(asked["key_id"])})
+
+    app.router.add_post("/create", create)
+    app.router.add_post("/list", listing)
+    app.router.add_post("/revoke", revoke)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path = socket_path(ledger_path)
+    path.unlink(missing_ok=True)  # A dead server's: the ledger's lock is ours.
+    previous = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(previous)
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+        path.unlink(missing_ok=True)
+
+
+def socket_path(ledger_path: Path) -> Path:
+    """Give the socket's place: beside the ledger, or where that is too long a path, in the temporary folder."""
+    beside = ledger_path.absolute().with_name(ledger_path.name + ".sock")
+    if len(os.fsencode(beside)) <= _PATH_MAX:
+        return beside
+    name = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"iob-{os.getuid()}-{name}.sock"
+
+
+def _answer(body: dict[str, Any]) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def _fields(key: StoredKey) -> dict[str, Any]:
+    """Give what may be shown of a key: all but its digest."""
+    return {name: value for name, value in asdict(key).items() if name != "digest"}
+
+
+def _key(fields: dict[str, Any]) -> StoredKey:
+    revoked = fields["revoked_at"]
+    return StoredKey(
+        key_id=fields["key_id"],
+        account=fields["account"],
+        scopes=tuple(fields["scopes"]),
+        digest=b"",
+        created_at=datetime.fromisoformat(fields["created_at"]),
+        revoked_at=None if revoked is None else datetime.fromisoformat(revoked),
+    )
