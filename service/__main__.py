@@ -1,0 +1,348 @@
+"""The command line.
+
+Log lines go to stdout, what is meant for a person's eyes to stderr, and what a command was asked for to stdout.
+Commands that talk to a running service do not import ccxt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+EXIT_REFUSED, EXIT_USAGE = 1, 2
+DEFAULT_SETTINGS = Path("settings.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; give the exit status: 0 done, 1 refused, 2 settings or usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_USAGE
+    except Unavailable as error:
+        print(f"{error.code}: {error.detail}", file=sys.stderr)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--settings", type=Path, help="settings file (default: settings.toml)")
+    listening = argparse.ArgumentParser(add_help=False)
+    listening.add_argument("--host", help="address to listen on")
+    listening.add_argument("--port", type=_port, help="port to listen on")
+    client = argparse.ArgumentParser(add_help=False)
+    client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
+    client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
+    client.add_argument("--json", action="store_true", help="print the service's answer as it came")
+    parser = argparse.ArgumentParser(prog="internal-orderbook", description="What an order would really cost.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", parents=[common, listening], help="simulated venues and the service, at once")
+    demo.add_argument("--data", type=Path, default=Path("var/demo"), help="folder of ledger and keys")
+    demo.add_argument("--seed", type=int, default=7, help="of the simulated market")
+    demo.set_defaults(run=_demo)
+
+    serve = commands.add_parser("serve", parents=[common, listening], help="the service on the settings' venues")
+    serve.set_defaults(run=_serve)
+
+    simulator = commands.add_parser("simulator", parents=[common], help="the simulated venues alone")
+    simulator.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    simulator.add_argument("--port", type=_port, default=9000, help="port to listen on")
+    simulator.add_argument("--seed", type=int, default=7, help="of the simulated market")
+    simulator.set_defaults(run=_simulator)
+
+    keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    create = keys.add_parser("create", parents=[common], help="make a key; it is printed once")
+    create.add_argument("--account", required=True)
+    create.add_argument("--scopes", required=True, help="of quote,execute,account,admin, with commas between them")
+    create.set_defaults(run=_keys_create)
+    listing = keys.add_parser("list", parents=[common], help="all keys, without their secrets")
+    listing.set_defaults(run=_keys_list)
+    revoke = keys.add_parser("revoke", parents=[common], help="take a key out of force at once")
+    revoke.add_argument("id")
+    revoke.set_defaults(run=_keys_revoke)
+
+    quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
+    quote.add_argument("symbol")
+    quote.add_argument("quantity")
+    quote.add_argument("--side", choices=("buy", "sell", "both"), default="both")
+    quote.add_argument("--limit-price")
+    quote.add_argument("--venues")
+    quote.add_argument("--exclude-venues")
+    quote.set_defaults(run=_quote)
+
+    execute = commands.add_parser("execute", parents=[common, client], help="mock-execute on a running service")
+    execute.add_argument("symbol", nargs="?", help="not with --quote-id")
+    execute.add_argument("quantity", nargs="?", help="not with --quote-id")
+    execute.add_argument("--side", choices=("buy", "sell"))
+    execute.add_argument("--quote-id")
+    execute.add_argument("--tolerance-bps")
+    execute.add_argument("--time-in-force", choices=("fok", "ioc"))
+    execute.add_argument("--limit-price")
+    execute.add_argument("--slippage-bps-max")
+    execute.add_argument("--valid-until")
+    execute.add_argument("--client-order-id", help="send the same one again to repeat safely (default: a new one)")
+    execute.add_argument("--dry-run", action="store_true")
+    execute.set_defaults(run=_execute)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise ValueError(text)
+    return port
+
+
+def _loop(main: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _load(options: argparse.Namespace, **overrides: str | None) -> Settings:
+    """Read the settings that a command was given; *overrides* are variables that its options stand for."""
+    from service.settings import load_settings
+
+    env = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
+    return load_settings(options.settings or DEFAULT_SETTINGS, env)
+
+
+def _load_with_venues(path: Path, env: dict[str, str]) -> Settings:
+    """Read the settings of a command that opens feeds: exchanges' names are checked with all else."""
+    from exchanges.feed import exchange_ids
+    from service import logs
+    from service.settings import load_settings
+
+    settings = load_settings(path, env, exchanges=exchange_ids())
+    logs.configure(settings.logs.format, settings.logs.level)
+    return settings
+
+
+def _address(options: argparse.Namespace) -> dict[str, str]:
+    given = {"IOB_SERVICE__HOST": options.host, "IOB_SERVICE__PORT": options.port}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _load_with_venues(options.settings or DEFAULT_SETTINGS, {**os.environ, **_address(options)})
+    from service.app import serve
+
+    async def run() -> int:
+        await serve(settings, os.environ, started=lambda address: _say(f"internal order book on {address}"))
+        return 0
+
+    return _loop(run())
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from exchanges.simulator import VENUES, run_in_thread
+
+    options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with run_in_thread(port=0, seed=options.seed) as simulator:
+        env = {
+            **os.environ,
+            "IOB_SERVICE__MODE": "simulated",
+            "IOB_LEDGER__URL": f"sqlite:///{options.data}/ledger.db",
+            **_address(options),
+        }
+        path = options.settings or Path(str(files("service") / "demo.toml"))
+        for venue in _venue_names(path, env):
+            if venue in VENUES:
+                env[f"IOB_VENUES__{venue.upper()}__BASE_URL"] = simulator.base_url
+        settings = _load_with_venues(path, env)
+        from service.demo import run_demo
+
+        return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, _say))
+
+
+def _venue_names(path: Path, env: dict[str, str]) -> list[str]:
+    """Name the venues of a settings file before it can be checked: the simulator's address is still missing."""
+    from service.settings import load_settings
+
+    return list(load_settings(path, {**env, "IOB_SERVICE__MODE": "live"}).venues)
+
+
+def _simulator(options: argparse.Namespace) -> int:
+    from exchanges.simulator import running
+
+    async def run() -> int:
+        try:
+            async with running(options.host, options.port, options.seed) as address:
+                _say(f"simulated venues on {address} (faults: POST {address}/faults)")
+                await asyncio.Event().wait()
+        except OSError as error:
+            _say(f"cannot listen on {options.host}:{options.port}: {error.strerror}")
+            return EXIT_USAGE
+        return 0
+
+    return _loop(run())
+
+
+def _keys_create(options: argparse.Namespace) -> int:
+    async def run() -> int:
+        async with _key_desk(options) as desk:
+            try:
+                text, key = await desk.create(options.account, options.scopes.split(","))
+            except ValueError as error:
+                _say(str(error))
+                return EXIT_USAGE
+        print(text)
+        _say(f"key {key.key_id} of account {key.account}; it is not shown again")
+        return 0
+
+    return _loop(run())
+
+
+def _keys_list(options: argparse.Namespace) -> int:
+    from service.keys import key_sentence
+
+    async def run() -> int:
+        async with _key_desk(options) as desk:
+            keys = await desk.list()
+        print("id\taccount\tscopes\tcreated\trevoked")
+        for key in keys:
+            print("\t".join(key_sentence(key)))
+        return 0
+
+    return _loop(run())
+
+
+def _keys_revoke(options: argparse.Namespace) -> int:
+    async def run() -> int:
+        async with _key_desk(options) as desk:
+            found = await desk.revoke(options.id)
+        _say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
+        return 0 if found else EXIT_REFUSED
+
+    return _loop(run())
+
+
+def _key_desk(options: argparse.Namespace) -> Any:
+    from service import logs
+    from service.control import key_desk
+    from service.keys import load_pepper
+
+    settings = _load(options)
+    logs.configure("console", "warning", sys.stderr.buffer)
+    path = Path(settings.ledger.url.removeprefix("sqlite:///"))
+    return key_desk(path, settings.service.mode, load_pepper(os.environ, path).secret)
+
+
+def _quote(options: argparse.Namespace) -> int:
+    query = {
+        "symbol": options.symbol,
+        "quantity": options.quantity,
+        "side": options.side,
+        "limit_price": options.limit_price,
+        "venues": options.venues,
+        "exclude_venues": options.exclude_venues,
+    }
+    return _ask(options, "GET", "/quote", params={name: value for name, value in query.items() if value is not None})
+
+
+def _execute(options: argparse.Namespace) -> int:
+    body = {
+        "client_order_id": options.client_order_id or f"cli-{secrets.token_hex(8)}",
+        "symbol": options.symbol,
+        "quantity": options.quantity,
+        "side": options.side,
+        "quote_id": options.quote_id,
+        "tolerance_bps": options.tolerance_bps,
+        "time_in_force": options.time_in_force,
+        "limit_price": options.limit_price,
+        "slippage_bps_max": options.slippage_bps_max,
+        "valid_until": options.valid_until,
+        "dry_run": True if options.dry_run else None,
+    }
+    return _ask(options, "POST", "/execute", body={name: value for name, value in body.items() if value is not None})
+
+
+def _ask(options: argparse.Namespace, method: str, path: str, **request: Any) -> int:
+    """Send one request to a running service and show its answer."""
+    from rich.console import Console
+
+    from service import terminal
+
+    status, answer = asyncio.run(_request(options, method, path, **request))
+    if options.json:
+        print(answer.decode())
+        return 0 if status < 400 else EXIT_REFUSED
+    import orjson
+
+    try:
+        message = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        raise ConfigError([f"what answers there with status {status} is not this service"]) from None
+    if status >= 400:
+        terminal.show_problem(message, Console(stderr=True))
+        return EXIT_REFUSED
+    show = terminal.show_quote if path == "/quote" else terminal.show_execution
+    show(message, Console())
+    return 0
+
+
+async def _request(
+    options: argparse.Namespace,
+    method: str,
+    path: str,
+    *,
+    params: dict[str, str] | None = None,
+    body: dict[str, Any] | None = None,
+) -> tuple[int, bytes]:
+    import aiohttp
+
+    url = options.url or os.environ.get("IOB_URL")
+    if url is None:
+        service = _load(options).service
+        url = f"http://{service.host}:{service.port}"
+    headers = {"X-API-Key": _api_key(options.key_file)}
+    timeout = aiohttp.ClientTimeout(total=15)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.request(method, url.rstrip("/") + path, params=params, json=body) as response,
+        ):
+            return response.status, await response.read()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise ConfigError([f"no service answers on {url} ({type(error).__name__})"]) from error
+
+
+def _api_key(file: Path | None) -> str:
+    """Read the key from a file or the environment; never from the command line, where others could see it."""
+    try:
+        key = file.read_text("ascii").strip() if file is not None else os.environ.get("IOB_API_KEY", "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"--key-file: {file} cannot be read"]) from error
+    if not key.isprintable() or not key:
+        raise ConfigError(["give the API key in the variable IOB_API_KEY or with --key-file"])
+    return key
+
+
+if __name__ == "__main__":
+    sys.exit(main())

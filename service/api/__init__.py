@@ -1,0 +1,1 @@
+"""The contract over HTTP.  Rules of trade never stand here."""

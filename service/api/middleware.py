@@ -1,0 +1,164 @@
+"""One pass around every request: identify, authorise, answer, turn refusals into problems, write one log line."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from time import perf_counter_ns
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from service.api.parsing import check_media_type, refuse_query
+from service.api.problems import CODES, CONTENT_TYPE, problem
+from service.api.render import quote_message, source_message
+from service.errors import RequestError, Unavailable
+from service.keys import KeyRing, Principal
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+RECORD: Final = web.RequestKey("record", dict)
+"""What the handler wants on the request's log line."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+log = structlog.get_logger()
+
+
+def needs(scope: str | None) -> Callable[[Handler], Handler]:
+    """Mark a handler with the scope that its callers' keys must have; None opens it to everyone."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__scope__ = scope  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+def contract(keys: KeyRing) -> Any:
+    """Make the middleware that stands around all others."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started_ns = perf_counter_ns()
+        request_id = _request_id(request)
+        record: dict[str, Any] = {}
+        request[RECORD] = record
+        try:
+            response = await _answer(request, handler, keys)
+        except RequestError as error:
+            response = _refusal(error, request_id, record)
+        except Unavailable as error:
+            response = _unavailable(error, request_id, record)
+        except web.HTTPException as error:
+            response = _http_error(error, request_id, record)
+        except Exception:
+            log.exception("request.failed", request_id=request_id)
+            record["code"] = "internal_error"
+            response = _problem("internal_error", "an error of the service; it has been logged", request_id)
+        response.headers["X-Request-Id"] = request_id
+        response.headers.setdefault("Cache-Control", "no-store")
+        log.info(
+            "request",
+            request_id=request_id,
+            method=request.method,
+            route=_route(request),
+            status=response.status,
+            duration_ms=(perf_counter_ns() - started_ns) / 1_000_000,
+            remote=request.remote,
+            **record,
+        )
+        return response
+
+    return middleware
+
+
+async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.StreamResponse:
+    """Check in the contract's order, then let the handler answer."""
+    failed = request.match_info.http_exception
+    if failed is not None:
+        raise failed
+    target = request.match_info.handler
+    schemas = getattr(target, "__schemas__", ())
+    if any(schema["location"] == "json" for schema in schemas):
+        check_media_type(request)
+        await request.read()
+    scope = getattr(target, "__scope__", None)
+    if scope is not None:
+        principal = _principal(request, keys)
+        request[PRINCIPAL] = principal
+        request[RECORD].update(account=principal.account, key_id=principal.key_id)
+        if scope not in principal.scopes:
+            raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+        if not any(schema["location"] == "querystring" for schema in schemas):
+            refuse_query(request)
+    return await handler(request)
+
+
+def _principal(request: web.Request, keys: KeyRing) -> Principal:
+    offered = request.headers.getall("X-API-Key", [])
+    for value in request.headers.getall("Authorization", []):
+        scheme, _, credentials = value.partition(" ")
+        offered.append(credentials.strip() if scheme.lower() == "bearer" else "")
+    principal = keys.check(offered[0]) if offered and len(set(offered)) == 1 else None
+    if principal is None:
+        raise RequestError("unauthenticated", "send a valid API key as X-API-Key, or as a bearer token")
+    return principal
+
+
+def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> web.Response:
+    record["code"] = error.code
+    extra = {name: value for name, value in error.context.items() if value is not None}
+    if "fresh_quote" in extra:
+        extra["fresh_quote"] = quote_message(extra["fresh_quote"])
+    return _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
+
+
+def _unavailable(error: Unavailable, request_id: str, record: dict[str, Any]) -> web.Response:
+    record["code"] = error.code
+    extra = {"sources": [{**source_message(source), "used": False} for source in error.sources]}
+    response = _problem(error.code, error.detail, request_id, extra=extra if error.sources else None)
+    response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _http_error(error: web.HTTPException, request_id: str, record: dict[str, Any]) -> web.Response:
+    """Turn what aiohttp itself refuses into a problem."""
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = codes.get(error.status, "malformed_request" if error.status < 500 else "internal_error")
+    record["code"] = code
+    response = _problem(code, CODES[code].meaning, request_id)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return response
+
+
+def _problem(code: str, detail: str, request_id: str, **parts: Any) -> web.Response:
+    meaning = CODES[code]
+    response = web.Response(
+        body=problem(code, detail, request_id, **parts), status=meaning.status, content_type=CONTENT_TYPE
+    )
+    if meaning.retry_after_s is not None:
+        response.headers["Retry-After"] = str(meaning.retry_after_s)
+    if code == "unauthenticated":
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _request_id(request: web.Request) -> str:
+    offered = request.headers.get("X-Request-Id", "")
+    return offered if _REQUEST_ID.fullmatch(offered) and not offered.startswith("iob_") else secrets.token_hex(8)
+
+
+def _route(request: web.Request) -> str | None:
+    """Give the route's pattern, never the path itself: a path may hold anything."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
+
+
+async def drop_server_header(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Say nothing of what the service is made of."""
+    response.headers.pop("Server", None)

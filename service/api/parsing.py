@@ -1,0 +1,156 @@
+"""Read requests by their schemas, and refuse with everything that is wrong at once.
+
+aiohttp-apispec's validation middleware calls ``ContractParser.parse`` with the schemas that its decorators put on a
+handler; the same schemas make the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+from marshmallow import Schema, ValidationError
+from multidict import MultiMapping
+
+from service.errors import Fault, RequestError
+
+BODY_MAX_BYTES = 64 * 1024
+
+_ORDER = (
+    "invalid_parameter",
+    "unknown_parameter",
+    "unknown_field",
+    "duplicate_field",
+    "missing_parameter",
+    "conflicting_parameters",
+)
+_POINTER_ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
+
+
+class JsonNumber:
+    """A number in a JSON body; no field takes one, since a float has lost digits before anyone sees it."""
+
+
+class ContractParser:
+    """Load a schema from one part of a request."""
+
+    async def parse(
+        self, schema: Schema, request: web.Request, *, location: str, unknown: str | None = None
+    ) -> Mapping[str, Any]:
+        """
+        Give the loaded values.
+
+        Raises:
+            RequestError: 400, with all faults found.
+        """
+        if location == "json":
+            data, faults = await _body(request)
+            kind, unknown_code = "pointer", "unknown_field"
+        else:
+            values = request.query if location == "querystring" else request.match_info
+            data, faults = _single_values(values)
+            kind, unknown_code = "parameter", "unknown_parameter"
+        try:
+            loaded = schema.load(data)
+        except ValidationError as error:
+            faults += _faults(error.messages, kind, unknown_code)
+        if faults:
+            raise refused(faults)
+        return loaded  # type: ignore[no-any-return]
+
+
+def refused(faults: list[Fault]) -> RequestError:
+    """Make one refusal of several faults; its own code is the first of theirs in the contract's order."""
+    faults = sorted(faults, key=lambda fault: _ORDER.index(fault.code))
+    return RequestError(faults[0].code, faults[0].detail, faults)
+
+
+def refuse_query(request: web.Request) -> None:
+    """Refuse any query on a route that has no parameters."""
+    if request.query:
+        raise refused([Fault(name, "unknown_parameter", "is not a parameter of this route") for name in request.query])
+
+
+def check_media_type(request: web.Request) -> None:
+    """
+    Refuse a body that is not plain JSON in UTF-8, or that announces more than ``BODY_MAX_BYTES``.
+
+    Raises:
+        RequestError: 413 or 415.
+    """
+    if request.content_length is not None and request.content_length > BODY_MAX_BYTES:
+        raise RequestError("body_too_large", f"at most {BODY_MAX_BYTES} bytes are read")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise RequestError("unsupported_media_type", "send the body without a Content-Encoding")
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise RequestError("unsupported_media_type", "send application/json in UTF-8")
+
+
+async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
+    duplicates: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in made:
+                duplicates.append(name)
+            made[name] = value
+        return made
+
+    try:
+        text = (await request.read()).decode("utf-8")
+        data = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_no_constant,
+        )
+    except (ValueError, RecursionError):
+        raise RequestError("malformed_json", "the body is not JSON in UTF-8") from None
+    if not isinstance(data, dict):
+        raise RequestError("malformed_json", "the body is not a JSON object")
+    faults = [_fault(name, "pointer", "duplicate_field", "stands more than once") for name in dict.fromkeys(duplicates)]
+    return data, faults
+
+
+def _number(text: str) -> JsonNumber:
+    return JsonNumber()
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(text)
+
+
+def _single_values(values: MultiMapping[str] | Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
+    seen: dict[str, str] = {}
+    faults = []
+    for name, value in values.items():
+        if name in seen:
+            faults.append(_fault(name, "parameter", "duplicate_field", "stands more than once"))
+        seen[name] = value
+    return seen, faults
+
+
+def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
+    """Walk marshmallow's nest of messages; a leaf is text, or {"code", "detail"} made by a schema of ours."""
+    if isinstance(messages, dict) and set(messages) >= {"code", "detail"}:
+        code = unknown_code if messages["code"] == "unknown" else messages["code"]
+        return [_fault(name, kind, code, messages["detail"], messages.get("suggested"))]
+    if isinstance(messages, dict):
+        return [
+            fault
+            for key, inner in messages.items()
+            for fault in _faults(inner, kind, unknown_code, f"{name}/{key}" if name else str(key))
+        ]
+    if isinstance(messages, Iterable) and not isinstance(messages, str):
+        return [fault for inner in messages for fault in _faults(inner, kind, unknown_code, name)]
+    return [_fault(name, kind, "invalid_parameter", re.sub(r"\.$", "", str(messages)).lower())]
+
+
+def _fault(name: str, kind: str, code: str, detail: str, suggested: str | None = None) -> Fault:
+    where = name if kind == "parameter" else "/" + "/".join(part.translate(_POINTER_ESCAPES) for part in [name])
+    return Fault(where, code, detail, suggested, kind)

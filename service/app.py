@@ -1,0 +1,215 @@
+"""Put the service together: the one place where settings, feeds, market, desk, ledger, keys and HTTP meet."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from aiohttp_apispec import validation_middleware
+
+from exchanges.board import Board
+from exchanges.clock import Clock, SystemClock
+from exchanges.errors import VenueConfigError
+from exchanges.feed import Feeds, VenueConfig
+from service.api.middleware import contract, drop_server_header
+from service.api.openapi import OpenApi
+from service.api.parsing import BODY_MAX_BYTES
+from service.api.render import receipt
+from service.api.routes import API, Api, VenueReport, add_routes
+from service.api.server import Runner
+from service.control import LocalKeyDesk, serving
+from service.desk.desk import Desk, DeskRules
+from service.desk.quote_id import QuoteSigner
+from service.errors import ConfigError
+from service.keys import KeyRing, load_pepper, quote_key
+from service.ledger.protocol import Ledger
+from service.ledger.sqlite import SqliteLedger
+from service.market.book import Rules
+from service.market.view import MarketView
+from service.settings import Settings
+
+SHUTDOWN_WITHIN_S = 10.0
+
+log = structlog.get_logger()
+
+# aiohttp-apispec keeps plain strings as keys of applications and requests; aiohttp would say so once per key.
+warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
+
+
+def ledger_path(settings: Settings) -> Path:
+    """Give the SQLite file that the settings name."""
+    return Path(settings.ledger.url.removeprefix("sqlite:///"))
+
+
+def venue_configs(settings: Settings) -> list[VenueConfig]:
+    """Give the venues that are switched on, as the feeds want them."""
+    return [
+        VenueConfig(
+            name=name,
+            exchange=venue.exchange,
+            poll_interval_ms=venue.poll_interval_ms,
+            rate_limit_ms=venue.rate_limit_ms,
+            depth=venue.depth,
+            stale_after_ms=venue.stale_after_ms,
+            taker_fee_bps=venue.taker_fee_bps,
+            base_url=venue.base_url,
+        )
+        for name, venue in settings.venues.items()
+        if venue.enabled
+    ]
+
+
+def create_app(
+    settings: Settings,
+    board: Board,
+    ledger: Ledger,
+    ring: KeyRing,
+    signing_key: bytes,
+    clock: Clock,
+    poll_intervals_ms: Mapping[str, int],
+) -> web.Application:
+    """
+    Make the HTTP application over a board that somebody keeps up to date.
+
+    Args:
+        poll_intervals_ms: The effective interval of each venue that is switched on.
+    """
+    market = MarketView(
+        board,
+        Rules(settings.market.venues_min, settings.market.crossed_bps_max, settings.market.outlier_bps),
+    )
+    rules = DeskRules(
+        market_data=settings.service.mode,
+        ttl_ms=settings.quotes.ttl_ms,
+        tolerance_bps=settings.quotes.tolerance_bps,
+        markup_bps=settings.pricing.markup_bps,
+    )
+    desk = Desk(market, ledger, QuoteSigner(signing_key), clock, rules, list(poll_intervals_ms), receipt)
+    app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
+    add_routes(app)
+    app.on_response_prepare.append(drop_server_header)
+    openapi = OpenApi(
+        app,
+        title="Internal order book",
+        version=version("internal-orderbook"),
+        description="What an order would really cost over many venues, and its mock execution on record. "
+        "Nothing is traded: prices can be live, execution is always a mock.",
+    )
+    app[API] = Api(
+        desk=desk,
+        market=market,
+        ledger=ledger,
+        clock=clock,
+        market_data=settings.service.mode,
+        sources=board.sources,
+        venues=partial(_reports, settings, board, poll_intervals_ms),
+        openapi=openapi.document,
+    )
+    return app
+
+
+def _reports(settings: Settings, board: Board, poll_intervals_ms: Mapping[str, int]) -> Sequence[VenueReport]:
+    return [
+        VenueReport(name, venue.enabled, poll_intervals_ms.get(name), board.tally(name) if venue.enabled else None)
+        for name, venue in settings.venues.items()
+    ]
+
+
+@asynccontextmanager
+async def running(settings: Settings, env: Mapping[str, str], clock: Clock | None = None) -> AsyncIterator[str]:
+    """
+    Run the whole service; gives the address it answers on.
+
+    On the way out it takes no more orders, finishes those under way, and closes everything in the order of use.
+
+    Raises:
+        ConfigError: With what keeps it from starting.
+    """
+    clock = clock or SystemClock()
+    path = ledger_path(settings)
+    async with AsyncExitStack() as stack:
+        pepper = load_pepper(env, path)
+        if pepper.made_at is not None:
+            log.info("pepper.made", path=str(pepper.made_at))
+        ledger = SqliteLedger.open(path, settings.service.mode)
+        stack.push_async_callback(ledger.close)
+        ring = KeyRing(pepper.secret, settings.service.mode)
+        ring.hold(await ledger.keys())
+        feeds = _feeds(settings, clock)
+        stack.push_async_callback(feeds.close)
+        await _start(feeds)
+        await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
+        app = create_app(
+            settings,
+            feeds.board,
+            ledger,
+            ring,
+            quote_key(pepper.secret, ledger.ledger_id),
+            clock,
+            {feed.config.name: feed.poll_interval_ms for feed in feeds.venues},
+        )
+        runner = Runner(app, shutdown_timeout=SHUTDOWN_WITHIN_S)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        address = await _listen(runner, settings.service.host, settings.service.port)
+        stack.callback(app[API].desk.close)
+        log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
+        yield address
+        log.info("service.stopping")
+
+
+def _feeds(settings: Settings, clock: Clock) -> Feeds:
+    try:
+        return Feeds(venue_configs(settings), settings.market.symbols, settings.market.outlier_bps, clock)
+    except VenueConfigError as error:
+        raise ConfigError(error.problems) from error
+
+
+async def _start(feeds: Feeds) -> None:
+    try:
+        await feeds.start()
+    except VenueConfigError as error:
+        raise ConfigError(error.problems) from error
+
+
+async def _listen(runner: Runner, host: str, port: int) -> str:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise ConfigError([f"service.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
+    bound = runner.addresses[0]
+    name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return f"http://{name}:{bound[1]}"
+
+
+async def serve(settings: Settings, env: Mapping[str, str], started: Callable[[str], object] | None = None) -> None:
+    """
+    Run the service until SIGTERM or SIGINT.
+
+    Args:
+        started: Told the address once there is one; an awaitable result is awaited beside the service.
+
+    Raises:
+        ConfigError: With what keeps it from starting.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, env) as address:
+        task = None
+        if started is not None:
+            result = started(address)
+            task = asyncio.ensure_future(result) if asyncio.iscoroutine(result) else None
+        await stop.wait()
+        if task is not None:
+            task.cancel()
+    log.info("service.stopped")

@@ -1,0 +1,90 @@
+"""Run the whole service on simulated venues, with everything made for a newcomer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from service.app import ledger_path, serve
+from service.errors import ConfigError
+from service.keys import SCOPES, KeyRing, load_pepper
+from service.ledger.sqlite import SqliteLedger
+from service.settings import Settings
+
+ACCOUNT = "demo"
+_KEYS = {"api-key": SCOPES[:-1], "admin-key": SCOPES}
+_READY_WITHIN_S = 60
+
+
+async def run_demo(
+    settings: Settings, env: Mapping[str, str], data: Path, simulator_url: str, say: Callable[[str], None]
+) -> int:
+    """
+    Serve until stopped; keys in ``<data>/api-key`` and ``<data>/admin-key`` are made, or kept if they still work.
+
+    Args:
+        say: Tells a person the address and, once the service is ready, what to try.
+    """
+    for name, scopes in _KEYS.items():
+        await _keep_or_make_key(settings, env, data / name, scopes)
+    api_key = _read_key(data / "api-key")
+
+    async def invite(address: str) -> None:
+        say(f"internal order book on {address} (API browser: {address}/docs), simulated prices, mock execution")
+        say(f"simulated venues on {simulator_url} (faults: POST {simulator_url}/faults)")
+        await _until_ready(address)
+        say(f"API key: {api_key}   (also in {data / 'api-key'}; {data / 'admin-key'} has all scopes)")
+        say("try:")
+        say(f"  curl -H 'X-API-Key: {api_key}' '{address}/quote?symbol=BTC/USDT&quantity=1.5'")
+
+    await serve(settings, env, started=invite)
+    return 0
+
+
+async def _keep_or_make_key(settings: Settings, env: Mapping[str, str], file: Path, scopes: Collection[str]) -> None:
+    path = ledger_path(settings)
+    ring = KeyRing(load_pepper(env, path).secret, settings.service.mode)
+    ledger = SqliteLedger.open(path, settings.service.mode)
+    try:
+        ring.hold(await ledger.keys())
+        if ring.check(_read_key(file)) is not None:
+            return
+        text, key = ring.make(ACCOUNT, scopes, datetime.now(UTC))
+        await ledger.add_key(key)
+        _write_private(file, text)
+    finally:
+        await ledger.close()
+
+
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Replace a file whole by one that nobody else can read."""
+    new = file.with_name(file.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+            made.write(text)
+        new.replace(file)
+    except OSError as error:
+        raise ConfigError([f"{file} cannot be written: {error.strerror}"]) from error
+
+
+async def _until_ready(address: str) -> None:
+    deadline = asyncio.get_running_loop().time() + _READY_WITHIN_S
+    async with aiohttp.ClientSession() as session:
+        while asyncio.get_running_loop().time() < deadline:
+            async with session.get(f"{address}/readyz") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.1)

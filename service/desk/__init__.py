@@ -1,0 +1,1 @@
+"""The two verbs: quote and execute."""

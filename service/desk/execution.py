@@ -1,0 +1,71 @@
+"""The recorded outcome of one ``POST /execute``.
+
+Pure values.  A fill and a refusal that was evaluated against the book are both executions;
+only these reach the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+FILLED, PARTIALLY_FILLED, REJECTED = "filled", "partially_filled", "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedFill:
+    """What one level of one venue gave.
+
+    ``price`` in the quote asset per base asset, ``quantity`` in the base asset, ``subtotal``, ``fee`` and
+    ``markup`` in the quote asset and already rounded.  ``book_age_ms`` is the age of the venue's book at the decision.
+    """
+
+    venue: str
+    symbol: str
+    price: Decimal
+    quantity: Decimal
+    subtotal: Decimal
+    fee: Decimal
+    markup: Decimal
+    book_age_ms: int
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """
+    One decided order, ready to be recorded.
+
+    Args:
+        execution_id: Made by the desk, unique.
+        account: Whose order it was.
+        client_order_id: Unique per account, for ever.
+        fingerprint: SHA-256 over the request as parsed and the account, 32 bytes.
+        quote_key: 16-byte nonce of the quote it was made on, or None.  A fill uses the quote up; a rejection does not.
+        status: FILLED, PARTIALLY_FILLED or REJECTED.
+        reject_code: A code of the contract if rejected, else None.
+        fills: Best first; empty if rejected.
+        receipt: The answer's JSON body, given again byte for byte whenever this execution is asked for.
+    """
+
+    execution_id: str
+    account: str
+    client_order_id: str
+    fingerprint: bytes
+    quote_key: bytes | None
+    market_data: str
+    status: str
+    reject_code: str | None
+    symbol: str
+    side: str
+    time_in_force: str
+    requested_quantity: Decimal
+    filled_quantity: Decimal
+    subtotal: Decimal
+    fees: Decimal
+    markup: Decimal
+    total: Decimal
+    fills: tuple[ExecutedFill, ...]
+    executed_at: datetime
+    receipt: bytes
