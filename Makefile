@@ -1,19 +1,49 @@
-# The verbs of this project. `make demo` and `make test` need nothing but Python 3.11+ and make.
+# The verbs of this project.  Nothing is needed but Python 3.11+ and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PURE := exchanges/book.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,service/accounting.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py
 
-.PHONY: setup demo run test check bench format
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check bench format
 
-setup: $(VENV)/installed ## the service in .venv, as locked
+help: ## what the verbs do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
+
+setup: $(VENV)/installed ## install the service in .venv, as locked
+
+demo: setup ## the whole service on simulated venues: address, key and a curl to try
+	$(BIN)/internal-orderbook demo
+
+run: setup ## the service on the live venues of settings.toml
+	$(BIN)/internal-orderbook serve
+
+test: $(VENV)/installed-dev ## the tests, with branch coverage
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report=
+
+check: $(VENV)/installed-dev ## everything a change must pass: style, types, imports, tests, coverage
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(MAKE) test
+	$(BIN)/coverage report --fail-under=100 --include='$(PURE)'
+	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+bench: $(VENV)/installed-dev ## measure side by side with references; writes bench/results.json
+	$(BIN)/python -m bench
+
+format: $(VENV)/installed-dev ## put the code into its form
+	$(BIN)/ruff check --quiet --fix
+	$(BIN)/ruff format --quiet
 
 $(VENV)/installed: requirements-build.lock requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --requirement requirements-build.lock
 	$(PIP) install --require-hashes --no-build-isolation --requirement requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
