@@ -17,7 +17,7 @@ from difflib import get_close_matches
 import structlog
 
 from exchanges.board import Board
-from exchanges.book import BookRejected, Continuity, RawBook, decode
+from exchanges.book import BookRejected, Continuity, RawBook, Reject, decode
 from exchanges.ccxt_venue import CcxtVenue, exchange_ids
 from exchanges.clock import MS, Clock
 from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse, VenueRefusal
@@ -96,6 +96,7 @@ class VenueFeed:
         self._instruments_at_ns: int | None = None
         self._last_request_ns: int | None = None
         self._failures = 0
+        self._rejects: dict[str, Reject] = {}
         self.first_load = asyncio.Event()
         self.known_symbols: frozenset[str] = frozenset()
         for symbol in symbols:
@@ -196,13 +197,19 @@ class VenueFeed:
                 raw = await self._venue.fetch_book(symbol, self.config.depth)
             self._publish(symbol, raw, sent_at_ns)
         except BookRejected as rejected:
-            self._board.reject(self.config.name, symbol, rejected.reason, self._clock.now_ns())
+            self._reject(symbol, rejected)
         except TimeoutError:
             return self._failed([symbol], VenueFailure("timeout"))
         except VenueFailure as failure:
             return self._failed([symbol], failure)
         self._failures = 0
         return None
+
+    def _reject(self, symbol: str, rejected: BookRejected) -> None:
+        if self._rejects.get(symbol) != rejected.reason:
+            log.warning("book.rejected", venue=self.config.name, symbol=symbol, reason=rejected.reason.value)
+            self._rejects[symbol] = rejected.reason
+        self._board.reject(self.config.name, symbol, rejected.reason, self._clock.now_ns())
 
     def _publish(self, symbol: str, raw: RawBook, sent_at_ns: int) -> None:
         continuity = self._continuity[symbol]
@@ -215,6 +222,7 @@ class VenueFeed:
             merge_repeats=self._venue.facts.repeats_prices,
         )
         continuity.accept(raw, book, sent_at_ns)
+        self._rejects.pop(symbol, None)
         self._board.publish(book, self._clock.now_ns(), frozen_side=continuity.frozen_side(sent_at_ns))
 
     def _failed(self, symbols: Iterable[str], failure: VenueFailure) -> float:
