@@ -126,23 +126,27 @@ class CcxtVenue:
         Load all spot instruments, by symbol.
 
         Raises:
-            VenueFailure: Also where the answer holds none; ccxt would take that for a venue without markets.
+            VenueFailure: Also where the answer holds none; ccxt would take that for a venue without markets.  The
+                symbols that were known before stay known.
         """
         self._use_session(_InstrumentsResponse)
+        known = self._ccxt.markets
         try:
             markets = await self._asked(lambda: self._ccxt.load_markets(True))
         except _BodyTooLarge as error:
             raise VenueFailure("too_large", "the instruments' answer is larger than any genuine one") from error
-        instruments = {}
-        for symbol, market in markets.items():
-            if market.get("spot") and market.get("active") is not False:
-                instrument = self._instrument(symbol, market)
-                if instrument is not None:
-                    instruments[symbol] = instrument
-        if not markets:
-            raise VenueFailure("no_instruments", "the venue's answer held no instruments")
+        spot = {
+            symbol: self._instrument(symbol, market)
+            for symbol, market in markets.items()
+            if market.get("spot") and market.get("active") is not False
+        }
+        if not spot:
+            if known:
+                self._ccxt.set_markets(known)
+            raise VenueFailure("no_instruments", "the venue's answer held no spot instruments that are traded")
+        instruments = {symbol: instrument for symbol, instrument in spot.items() if instrument is not None}
         if not instruments:
-            raise VenueFailure("no_fee", f"set venues.{self.name}.taker_fee_bps: the venue publishes no fee")
+            raise VenueMisuse("no_fee", f"set venues.{self.name}.taker_fee_bps: the venue publishes no fee")
         return instruments
 
     async def fetch_book(self, symbol: str, depth: int) -> RawBook:

@@ -28,6 +28,8 @@ POLL_TIMEOUT_MS = 3_000
 """A poll that takes longer has failed; what it brought would be that old."""
 INSTRUMENTS_TIMEOUT_MS = 30_000
 INSTRUMENTS_REFRESH_MS = 24 * 3_600_000
+INSTRUMENTS_RETRY_MS = 3_600_000
+"""After a refresh that failed; no book is polled while one is under way."""
 PROBE_INTERVAL_MAX_MS = 1_000
 PROBE_INTERVAL_MIN_MS = 100
 MISUSE_PAUSE_S = 60.0
@@ -93,8 +95,9 @@ class VenueFeed:
         self._clock = clock
         self._symbols = list(symbols)
         self._continuity = {symbol: self._new_continuity() for symbol in symbols}
-        self._instruments_at_ns: int | None = None
+        self._instruments_due_ns = 0
         self._last_request_ns: int | None = None
+        self._resume_ns = 0
         self._failures = 0
         self._rejects: dict[str, Reject] = {}
         self.first_load = asyncio.Event()
@@ -139,7 +142,7 @@ class VenueFeed:
         except VenueFailure as failure:
             return self._failed(self._symbols, failure)
         self._failures = 0
-        self._instruments_at_ns = self._clock.now_ns()
+        self._instruments_due_ns = self._clock.now_ns() + INSTRUMENTS_REFRESH_MS * MS
         self._seat_symbols(instruments)
         return None
 
@@ -162,7 +165,8 @@ class VenueFeed:
         while due_ns:
             symbol = min(due_ns, key=due_ns.__getitem__)
             await self._sleep_until(due_ns[symbol])
-            if self._instruments_are_old():
+            if self._clock.now_ns() >= self._instruments_due_ns:
+                self._instruments_due_ns = self._clock.now_ns() + INSTRUMENTS_RETRY_MS * MS
                 await self._load_instruments()  # What was there stays, if nothing better comes.
             await self._keep_rate_limit()
             started_ns = self._clock.now_ns()
@@ -170,9 +174,7 @@ class VenueFeed:
             if pause_s is None:
                 due_ns[symbol] = started_ns + self._interval_ms(symbol) * MS
             else:
-                resume_ns = self._clock.now_ns() + round(pause_s * 1_000) * MS
-                waits = due_ns if pause_s > PROBE_INTERVAL_MAX_MS / 1_000 else {symbol: 0}
-                due_ns.update({waiting: max(due_ns[waiting], resume_ns) for waiting in waits})
+                due_ns[symbol] = self._clock.now_ns() + round(pause_s * 1_000) * MS
 
     def _interval_ms(self, symbol: str) -> int:
         """Poll a symbol in trouble more often, within the venue's limit, so that it is back soon."""
@@ -230,10 +232,10 @@ class VenueFeed:
         self._failures += 1
         if isinstance(failure, VenueRefusal):
             self._fail_all(failure.reason, at_once=True)
-            log.warning(
-                "venue.paused", venue=self.config.name, reason=failure.reason, pause_ms=round(failure.pause_s * 1_000)
-            )
-            return failure.pause_s
+            pause_ms = max(round(failure.pause_s * 1_000), PROBE_INTERVAL_MIN_MS)
+            self._resume_ns = self._clock.now_ns() + pause_ms * MS
+            log.warning("venue.paused", venue=self.config.name, reason=failure.reason, pause_ms=pause_ms)
+            return pause_ms / 1_000
         lasting = isinstance(failure, VenueMisuse)
         for symbol in symbols:
             self._board.fail(self.config.name, symbol, failure.reason, self._clock.now_ns(), at_once=lasting)
@@ -248,13 +250,12 @@ class VenueFeed:
         for symbol in self._symbols:
             self._board.fail(self.config.name, symbol, reason, self._clock.now_ns(), at_once=at_once)
 
-    def _instruments_are_old(self) -> bool:
-        loaded_ns = self._instruments_at_ns
-        return loaded_ns is not None and self._clock.now_ns() - loaded_ns > INSTRUMENTS_REFRESH_MS * MS
-
     async def _keep_rate_limit(self) -> None:
+        """Wait until the venue may be asked again, for whatever symbol."""
+        due_ns = self._resume_ns
         if self._last_request_ns is not None:
-            await self._sleep_until(self._last_request_ns + self._rate_limit_ms * MS)
+            due_ns = max(due_ns, self._last_request_ns + self._rate_limit_ms * MS)
+        await self._sleep_until(due_ns)
         self._last_request_ns = self._clock.now_ns()
 
     async def _sleep_until(self, due_ns: int) -> None:

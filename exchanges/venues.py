@@ -109,5 +109,5 @@ def request_interval_ms(exchange: str, depth: int, ccxt_rate_limit_ms: float) ->
     Binance weighs by depth: 50 ms up to 100 levels, 250 to 500, 500 to 1000, 2500 above (ccxt 4.5.90's weights).
     """
     if exchange in ("binance", "binanceus"):
-        return next(interval for most, interval in ((100, 50), (500, 250), (1000, 500), (5000, 2500)) if depth <= most)
+        return next((interval for most, interval in ((100, 50), (500, 250), (1000, 500)) if depth <= most), 2500)
     return facts(exchange).request_interval_ms or round(ccxt_rate_limit_ms)

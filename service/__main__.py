@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = keys.add_parser("list", parents=[common], help="all keys, without their secrets")
     listing.set_defaults(run=_keys_list)
     revoke = keys.add_parser("revoke", parents=[common], help="take a key out of force at once")
-    revoke.add_argument("id")
+    revoke.add_argument("id", type=_key_id, help="the 10 characters after iob_live_ or iob_test_")
     revoke.set_defaults(run=_keys_revoke)
 
     quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
@@ -107,10 +107,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise ValueError(text)
-    return port
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _key_id(text: str) -> str:
+    if not (text.isascii() and text.isalnum()):
+        raise argparse.ArgumentTypeError("a key's id is the 10 characters after iob_live_ or iob_test_")
+    return text
 
 
 def _loop(main: Coroutine[Any, Any, int]) -> int:
@@ -163,7 +168,10 @@ def _serve(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from exchanges.simulator import VENUES, run_in_thread
 
-    options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError([f"--data: {options.data} cannot be made: {error.strerror}"]) from error
     with run_in_thread(port=0, seed=options.seed) as simulator:
         env = {
             **os.environ,
@@ -208,7 +216,7 @@ def _keys_create(options: argparse.Namespace) -> int:
     async def run() -> int:
         async with _key_desk(options) as desk:
             try:
-                text, key = await desk.create(options.account, options.scopes.split(","))
+                text, key = await desk.create(options.account, [scope.strip() for scope in options.scopes.split(",")])
             except ValueError as error:
                 _say(str(error))
                 return EXIT_USAGE
@@ -251,7 +259,7 @@ def _key_desk(options: argparse.Namespace) -> Any:
     settings = _load(options)
     logs.configure("console", "warning", sys.stderr.buffer)
     path = Path(settings.ledger.url.removeprefix("sqlite:///"))
-    return key_desk(path, settings.service.mode, load_pepper(os.environ, path).secret)
+    return key_desk(path, settings.service.mode, lambda: load_pepper(os.environ, path).secret)
 
 
 def _quote(options: argparse.Namespace) -> int:
@@ -320,7 +328,8 @@ async def _request(
     url = options.url or os.environ.get("IOB_URL")
     if url is None:
         service = _load(options).service
-        url = f"http://{service.host}:{service.port}"
+        host = f"[{service.host}]" if ":" in service.host else service.host
+        url = f"http://{host}:{service.port}"
     headers = {"X-API-Key": _api_key(options.key_file)}
     timeout = aiohttp.ClientTimeout(total=15)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from service.errors import ConfigError
+from service.errors import ConfigError, Unavailable
 from service.keys import KeyRing
 from service.ledger.protocol import Ledger, StoredKey
 from service.ledger.sqlite import LedgerLocked, SqliteLedger
@@ -93,17 +93,24 @@ class RemoteKeyDesk:
         try:
             async with self._session.post(f"http://control/{verb}", data=orjson.dumps(arguments)) as response:
                 answer = orjson.loads(await response.read())
+        except orjson.JSONEncodeError as error:
+            raise ValueError("what was given is not text") from error
         except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
             raise ConfigError(["the server that has the ledger open does not answer on its control socket"]) from error
+        if response.status == 503:
+            raise Unavailable(answer["code"], answer["error"])
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer
 
 
 @asynccontextmanager
-async def key_desk(ledger_path: Path, mode: str, pepper: bytes) -> AsyncIterator[KeyDesk]:
+async def key_desk(ledger_path: Path, mode: str, pepper: Callable[[], bytes]) -> AsyncIterator[KeyDesk]:
     """
     Give the keys of a ledger to the command line, whoever has it open.
+
+    Args:
+        pepper: Asked only where no server has the ledger open: a server uses its own.
 
     Raises:
         ConfigError: If the ledger cannot be opened, or its server does not answer.
@@ -120,7 +127,7 @@ async def key_desk(ledger_path: Path, mode: str, pepper: bytes) -> AsyncIterator
             yield RemoteKeyDesk(session)
         return
     try:
-        yield LocalKeyDesk(ledger, KeyRing(pepper, mode))
+        yield LocalKeyDesk(ledger, KeyRing(pepper(), mode))
     finally:
         await ledger.close()
 
@@ -128,21 +135,18 @@ async def key_desk(ledger_path: Path, mode: str, pepper: bytes) -> AsyncIterator
 @asynccontextmanager
 async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
     """Answer the command line beside a ledger that this process has open."""
-    app = web.Application()
+    app = web.Application(middlewares=[_refusing])
 
     async def create(request: web.Request) -> web.Response:
-        asked = orjson.loads(await request.read())
-        try:
-            text, key = await desk.create(asked["account"], asked["scopes"])
-        except ValueError as error:
-            return _answer({"error": str(error)})
+        asked = await _asked(request, {"account": str, "scopes": list})
+        text, key = await desk.create(asked["account"], [str(scope) for scope in asked["scopes"]])
         return _answer({"text": text, "key": _fields(key)})
 
     async def listing(request: web.Request) -> web.Response:
         return _answer({"keys": [_fields(key) for key in await desk.list()]})
 
     async def revoke(request: web.Request) -> web.Response:
-        asked = orjson.loads(await request.read())
+        asked = await _asked(request, {"key_id": str})
         return _answer({"found": await desk.revoke(asked["key_id"])})
 
     app.router.add_post("/create", create)
@@ -151,10 +155,13 @@ async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = socket_path(ledger_path)
-    path.unlink(missing_ok=True)  # A dead server's: the ledger's lock is ours.
     previous = os.umask(0o177)
     try:
+        path.unlink(missing_ok=True)  # A dead server's: the ledger's lock is ours.
         await web.UnixSite(runner, str(path)).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError([f"the control socket {path} cannot be made: {error.strerror}"]) from error
     finally:
         os.umask(previous)
     try:
@@ -173,8 +180,29 @@ def socket_path(ledger_path: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"iob-{os.getuid()}-{name}.sock"
 
 
-def _answer(body: dict[str, Any]) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+@web.middleware
+async def _refusing(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer with a sentence what cannot be done."""
+    try:
+        return await handler(request)
+    except ValueError as error:
+        return _answer({"error": str(error)}, 400)
+    except Unavailable as error:
+        return _answer({"code": error.code, "error": error.detail}, 503)
+
+
+async def _asked(request: web.Request, kinds: dict[str, type]) -> dict[str, Any]:
+    """Read the arguments of a verb; ValueError if they are not of these kinds."""
+    asked = orjson.loads(await request.read())
+    if not isinstance(asked, dict) or not all(isinstance(asked.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(f"a JSON object with {', '.join(kinds)} is needed")
+    return asked
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
 
 
 def _fields(key: StoredKey) -> dict[str, Any]:

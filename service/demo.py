@@ -66,6 +66,8 @@ def _read_key(file: Path) -> str:
         return file.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise ConfigError([f"{file} cannot be read: {error.strerror}"]) from error
 
 
 def _write_private(file: Path, text: str) -> None:

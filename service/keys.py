@@ -126,29 +126,38 @@ def load_pepper(env: Mapping[str, str], ledger: Path) -> Pepper:
     Raises:
         ConfigError: If it is too short, given twice, or open to others; it is never shown.
     """
-    given, file = env.get("IOB_PEPPER"), env.get("IOB_PEPPER_FILE")
+    given, file = os.fsencode(env.get("IOB_PEPPER", "")).strip(), env.get("IOB_PEPPER_FILE")
     if given and file:
         raise ConfigError(["IOB_PEPPER and IOB_PEPPER_FILE are both set; keep one of them"])
     if given:
-        return Pepper(_long_enough(given.encode(), "IOB_PEPPER"))
+        return Pepper(_long_enough(given, "IOB_PEPPER"))
     if file:
         return Pepper(_read(Path(file), "IOB_PEPPER_FILE"))
-    beside = ledger.absolute().with_name("pepper")
+    beside = ledger.absolute().parent / "pepper"
     try:
         beside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_new(beside, secrets.token_urlsafe(48).encode())
     except FileExistsError:
         return Pepper(_read(beside, "the pepper beside the ledger"))
-    except OSError as error:
-        raise ConfigError([f"{beside} cannot be made: {error.strerror}"]) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = (isinstance(error, OSError) and error.strerror) or "not a file name"
+        raise ConfigError([f"{beside} cannot be made: {reason}"]) from error
     return Pepper(_read(beside, "the pepper beside the ledger"), made_at=beside)
 
 
 def _write_new(path: Path, secret: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
-        made.write(secret)
-        made.flush()
-        os.fsync(made.fileno())
+    """Make a file that is whole as soon as it has its name; FileExistsError if the name is taken."""
+    if path.exists():
+        raise FileExistsError(path)
+    unnamed = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with os.fdopen(os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+            made.write(secret)
+            made.flush()
+            os.fsync(made.fileno())
+        path.hardlink_to(unnamed)
+    finally:
+        unnamed.unlink(missing_ok=True)
 
 
 def _read(path: Path, name: str) -> bytes:

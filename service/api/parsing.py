@@ -64,7 +64,7 @@ class ContractParser:
 
 def refused(faults: list[Fault]) -> RequestError:
     """Make one refusal of several faults; its own code is the first of theirs in the contract's order."""
-    faults = sorted(faults, key=lambda fault: _ORDER.index(fault.code))
+    faults = sorted(faults, key=lambda fault: (_ORDER.index(fault.code), fault.where))
     return RequestError(faults[0].code, faults[0].detail, faults)
 
 
@@ -137,7 +137,7 @@ def _single_values(values: MultiMapping[str] | Mapping[str, str]) -> tuple[dict[
 
 def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
     """Walk marshmallow's nest of messages; a leaf is text, or {"code", "detail"} made by a schema of ours."""
-    if isinstance(messages, dict) and set(messages) >= {"code", "detail"}:
+    if isinstance(messages, dict) and isinstance(messages.get("code"), str):  # a field of that name has a list
         code = unknown_code if messages["code"] == "unknown" else messages["code"]
         return [_fault(name, kind, code, messages["detail"], messages.get("suggested"))]
     if isinstance(messages, dict):

@@ -119,11 +119,10 @@ def _json(body: Mapping[str, Any] | bytes, status: int = 200) -> web.Response:
 async def get_quote(request: web.Request) -> web.Response:
     """Answer ``GET /quote``."""
     api, query = request.app[API], request["querystring"]
-    text = query.get("symbol") or query.get("ticker")
-    if text is None:
-        raise refused([Fault("symbol", "missing_parameter", "is required")])
     _check_venues(api, query)
-    symbol = api.desk.resolve(text, Fault("symbol", "unknown_symbol", "is not served"))
+    symbol = api.desk.resolve(
+        query.get("symbol") or query["ticker"], Fault("symbol", "unknown_symbol", "is not served")
+    )
     side = query["side"]
     wanted = QuoteRequest(
         symbol=symbol,

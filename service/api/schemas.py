@@ -27,9 +27,9 @@ DEPTH_MAX = 5_000
 DEPTH_DEFAULT = 50
 
 
-def fault(code: str, detail: str) -> dict[str, Any]:
-    """Give a message that ``service.api.parsing`` turns into a fault."""
-    return {"code": code, "detail": detail}
+def fault(code: str, detail: str) -> list[dict[str, str]]:
+    """Give a message that ``service.api.parsing`` turns into a fault; marshmallow adds lists up, and mixes dicts."""
+    return [{"code": code, "detail": detail}]
 
 
 _MESSAGES: dict[str, Any] = {
@@ -222,13 +222,15 @@ class QuoteQuery(RequestSchema):
     exclude_venues = VenueList(metadata={"description": "All venues but these."})
     fills = Flag(load_default=False, in_query=True, description="Add every single fill.")
 
-    @validates_schema(skip_on_field_errors=False)
-    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
-        """Refuse what excludes each other."""
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
+        """Refuse what excludes each other, and a question without a symbol."""
         problems: dict[str, Any] = {}
-        if "symbol" in data and "ticker" in data:
+        if "symbol" in original and "ticker" in original:
             problems["ticker"] = fault("conflicting_parameters", "is the same as symbol: send one of them")
-        if "limit_price" in data and data.get("side", "both") == "both":
+        elif "symbol" not in original and "ticker" not in original:
+            problems["symbol"] = fault("missing_parameter", "is required")
+        if "limit_price" in original and original.get("side", "both") == "both":
             problems["limit_price"] = fault("conflicting_parameters", "needs side=buy or side=sell")
         if problems:
             raise ValidationError(problems)

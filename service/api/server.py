@@ -22,6 +22,19 @@ class _Refusal(web.Response):
         self.headers.pop("Server", None)
 
 
+def _refuse(code: str, status: int, error: BaseException | None) -> web.Response:
+    request_id = secrets.token_hex(8)
+    log.warning("request.malformed", request_id=request_id, status=status, error=type(error).__name__)
+    response = _Refusal(
+        body=problem(code, "the request could not be read", request_id),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers={"X-Request-Id": request_id, "Cache-Control": "no-store"},
+    )
+    response.force_close()
+    return response
+
+
 class _Connection(RequestHandler):
     """A connection whose parser errors become problems: aiohttp's own answer and log line repeat what was sent."""
 
@@ -33,19 +46,9 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or what failed outside of the middleware."""
-        request_id = secrets.token_hex(8)
-        code = "malformed_request" if status < 500 else "internal_error"
-        log.warning("request.malformed", request_id=request_id, status=status, error=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was under way")
-        response = _Refusal(
-            body=problem(code, "the request could not be read", request_id),
-            status=400 if status < 500 else 500,
-            content_type=CONTENT_TYPE,
-            headers={"X-Request-Id": request_id, "Cache-Control": "no-store"},
-        )
-        response.force_close()
-        return response
+        return _refuse("malformed_request", 400, exc) if status < 500 else _refuse("internal_error", 500, exc)
 
 
 class _Server(web.Server):
@@ -64,4 +67,11 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await made.request_handler(request)
+            except web.HTTPException as error:  # An Expect header that aiohttp does not know; its answer repeats it.
+                return _refuse("malformed_request", 400, error)
+
+        return _Server(answer, request_factory=made.request_factory, **made._kwargs)

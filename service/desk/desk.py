@@ -326,9 +326,11 @@ class Desk:
             venues=quoted.venues,
             exclude_venues=quoted.exclude_venues,
         )
+        used = await self._ledger.quote_used(quoted.nonce)
+        # Nothing is awaited between here and the decision: the time that counts is the fill's own.
         if self._clock.utc() >= quoted.expires_at:
             raise self._about_quote("quote_expired", "the quote's time is over", request, account)
-        if await self._ledger.quote_used(quoted.nonce):
+        if used:
             raise self._about_quote("quote_used", "the quote has been used", request, account)
         tolerance_bps = self.rules.tolerance_bps if wanted.tolerance_bps is None else wanted.tolerance_bps
         return _Terms(

@@ -1,11 +1,11 @@
 """The ledger's tables and statements, alike on every database.
 
-Decimals are text in plain notation, times RFC 3339 text in UTC with milliseconds, which sorts as it reads.
+Decimals are text in plain notation, times RFC 3339 text in UTC with microseconds, all of one length: they sort as text.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -128,10 +128,8 @@ def select_page(
 
 
 def moment_text(moment: datetime) -> str:
-    """Write a UTC time so that it sorts; a part of a millisecond counts as a whole one."""
-    milliseconds, rest = divmod(moment.microsecond, 1_000)
-    text = f"{milliseconds:03d}"
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + text + ("Z" if not rest else f"{rest:03d}Z")
+    """Write a time, in whatever zone, so that it sorts."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def moment_read(text: str) -> datetime:

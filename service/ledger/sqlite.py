@@ -16,6 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,11 @@ class _Operation:
     run: Callable[[sa.Connection], Any]
     result: Future[Any]
 
+    def take(self) -> bool:
+        """Begin to run; False if the caller has taken it back, who can do so no longer afterwards."""
+        result = self.result
+        return result.running() or (not result.cancelled() and result.set_running_or_notify_cancel())
+
 
 class _Writer:
     """The one thread that writes, with group commit."""
@@ -89,10 +95,7 @@ class _Writer:
         going = True
         while going:
             batch, going = self._next_batch()
-            # From here on a caller can no longer take its operation back.
-            batch = [operation for operation in batch if operation.result.set_running_or_notify_cancel()]
-            if batch:
-                self._commit(batch)
+            self._commit(batch)
 
     def _next_batch(self) -> tuple[list[_Operation], bool]:
         batch: list[_Operation] = []
@@ -109,22 +112,29 @@ class _Writer:
 
     def _commit(self, batch: list[_Operation]) -> None:
         """Run a batch in one transaction; what one operation alone broke is not held against the others."""
+        if not batch:
+            return
+        taken: list[_Operation] = []
         try:
             with self._engine.begin() as connection:
-                results = [operation.run(connection) for operation in batch]
+                # Only now that the database is ours: while it is locked, callers may still take theirs back.
+                taken = [operation for operation in batch if operation.take()]
+                results = [operation.run(connection) for operation in taken]
         except sa.exc.OperationalError as error:
             log.warning("ledger.unavailable", error=str(error.orig), waiting=len(batch))
             for operation in batch:
-                operation.result.set_exception(_unavailable())
+                if operation.take():
+                    operation.result.set_exception(_unavailable())
         except Exception as error:
-            if len(batch) > 1:
-                for operation in batch:
+            if len(taken) > 1:
+                for operation in taken:
                     self._commit([operation])
                 return
             log.exception("ledger.failed")
-            batch[0].result.set_exception(error)
+            for operation in taken:
+                operation.result.set_exception(_unavailable() if type(error) is sa.exc.DatabaseError else error)
         else:
-            for operation, result in zip(batch, results, strict=True):
+            for operation, result in zip(taken, results, strict=True):
                 operation.result.set_result(result)
 
 
@@ -155,20 +165,22 @@ class SqliteLedger:
             ConfigError: If it cannot be used, and why; it has not been changed then.
         """
         path = path.absolute()
-        lock = _locked(path)
-        try:
-            _check_file(path)
-            engine = _engine(path, "BEGIN IMMEDIATE")
-            with engine.begin() as connection:
-                _check_pragmas(connection, path)
-                _migrate(connection, path)
-                ledger_id = _stamp(connection, path, mode)
-        except sa.exc.DatabaseError as error:
-            lock.close()
-            raise ConfigError([f"ledger.url: {path} cannot be used: {error.orig}"]) from error
-        except ConfigError:
-            lock.close()
-            raise
+        if path.name in ("", ":memory:"):
+            raise ConfigError([f"ledger.url: {path} is not the name of a file; the record is kept in one"])
+        with ExitStack() as undo:
+            lock = undo.enter_context(_locked(path))
+            try:
+                _check_file(path)
+                engine = _engine(path, "BEGIN IMMEDIATE")
+                undo.callback(engine.dispose)
+                with engine.begin() as connection:
+                    _check_pragmas(connection, path)
+                    _migrate(connection, path)
+                    ledger_id = _stamp(connection, path, mode)
+            except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+                reason = getattr(error, "orig", error)
+                raise ConfigError([f"ledger.url: {path} cannot be used: {reason}"]) from error
+            undo.pop_all()
         return cls(path, lock, engine, ledger_id)
 
     @property
@@ -270,7 +282,7 @@ class SqliteLedger:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await asyncio.get_running_loop().run_in_executor(self._reader, read)
-        except (TimeoutError, sa.exc.OperationalError) as error:
+        except (TimeoutError, sa.exc.DatabaseError) as error:
             raise _unavailable() from error
 
 
@@ -317,14 +329,24 @@ def _locked(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = _private(path.with_name(path.name + ".lock"))
-    except OSError as error:
-        raise ConfigError([f"ledger.url: {path} cannot be used: {error.strerror}"]) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _unusable(path, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise LedgerLocked([f"ledger.url: another process has {path} open"]) from error
+        if isinstance(error, BlockingIOError):
+            raise LedgerLocked([f"ledger.url: another process has {path} open"]) from error
+        raise _unusable(path, error) from error
     return lock
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
+    if isinstance(error, FileExistsError):
+        reason = "its folder is a file"
+    else:
+        reason = (isinstance(error, OSError) and error.strerror) or "not a file name"
+    return ConfigError([f"ledger.url: {path} cannot be used: {reason}"])
 
 
 def _private(path: Path) -> IO[bytes]:
@@ -337,9 +359,15 @@ def _check_file(path: Path) -> None:
         with _private(path) as file:
             header = file.read(len(_HEADER))
     except OSError as error:
-        raise ConfigError([f"ledger.url: {path} cannot be used: {error.strerror}"]) from error
-    if header and header != _HEADER:
+        raise _unusable(path, error) from error
+    if not header:
+        return
+    if header != _HEADER:
         raise ConfigError([f"ledger.url: {path} is not a SQLite database; move it away or name another file"])
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"ledger", "alembic_version"} <= tables:
+        raise ConfigError([f"ledger.url: {path} is the database of another program; name another file"])
 
 
 def _engine(path: Path, begin: str) -> sa.Engine:

@@ -165,7 +165,7 @@ def _slippage(subtotal: Decimal, reference: Decimal, worse: int) -> Decimal | No
 def _waterfall(
     book: ConsolidatedBook, side: Side, quantity: Decimal, subtotal: Decimal, fees: Decimal, markup: Decimal
 ) -> tuple[Step, ...]:
-    """Go from mid to total; every line but the last is a difference of amounts at the money's scale, so they add up."""
+    """Go from mid to total; each line is a difference of amounts at the money's scale, and the last is their sum."""
     at_mid = money_near(book.mid * quantity)
     at_best = money_near(book.best(side).price * quantity)
     cost = 1 if side is Side.BUY else -1
@@ -177,15 +177,10 @@ def _waterfall(
         "fees": cost * fees,
         "markup": cost * markup,
     }
-    lines["total"] = exact_sum(lines.values())
-    return tuple(
-        Step(name, amount, ZERO if name == "mid" or not at_mid else bps(_beyond_mid(name, amount, at_mid), at_mid))
-        for name, amount in lines.items()
-    )
-
-
-def _beyond_mid(name: str, amount: Decimal, at_mid: Decimal) -> Decimal:
-    return amount - at_mid if name == "total" else amount
+    shares = {name: bps(amount, at_mid) if at_mid else ZERO for name, amount in lines.items()} | {"mid": ZERO}
+    # The last line's basis points are the sum of the others', as its money is.
+    lines["total"], shares["total"] = exact_sum(lines.values()), exact_sum(shares.values())
+    return tuple(Step(name, amount, shares[name]) for name, amount in lines.items())
 
 
 def _legs(symbol: str, side: Side, fills: Sequence[Fill]) -> tuple[Leg, ...]:

@@ -112,8 +112,9 @@ def sweep(
             if bound is not None:
                 allowed = _within(bound, side, fills, level)
                 if allowed < take:
-                    if allowed > 0:
-                        fills.append(_fill(level, allowed, side, markup_bps))
+                    cut = allowed.quantize(QUANTITY_UNIT, ROUND_FLOOR)
+                    if cut > 0:
+                        fills.append(_fill(level, cut, side, markup_bps))
                     return Sweep(tuple(fills), "slippage")
             fills.append(_fill(level, take, side, markup_bps))
             left -= take
@@ -127,7 +128,7 @@ def _worse(price: Decimal, limit_price: Decimal, side: Side) -> bool:
 
 
 def _within(bound: Bound, side: Side, fills: list[Fill], level: BookLevel) -> Decimal:
-    """Give how much of *level* can be taken before the average price of all fills leaves the bound, floored."""
+    """Give how much of *level* can be taken before the average price of all fills leaves the bound."""
     average = bound.average_price(side)
     excess = level.price - average if side is Side.BUY else average - level.price
     if excess <= 0:
@@ -135,7 +136,7 @@ def _within(bound: Bound, side: Side, fills: list[Fill], level: BookLevel) -> De
     slack = sum(((average - fill.level.price) * fill.quantity for fill in fills), ZERO)
     if side is Side.SELL:
         slack = -slack
-    return max(ZERO, (slack / excess).quantize(QUANTITY_UNIT, ROUND_FLOOR))
+    return slack / excess
 
 
 def _fill(level: BookLevel, quantity: Decimal, side: Side, markup_bps: Decimal) -> Fill:

@@ -1,0 +1,512 @@
+"""A venue's book: what is refused and why, what is kept, and what only its history shows."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchanges.book import (
+    CLOCK_LAG_MAX_MS,
+    FROZEN_SIDE_BOOKS,
+    FROZEN_SIDE_NS,
+    LEVELS_MAX,
+    BookRejected,
+    Continuity,
+    Level,
+    RawBook,
+    Reject,
+    VenueBook,
+    decode,
+    exact,
+)
+from exchanges.clock import MS
+
+BIDS = [[100.0, 2.0], [99.0, 1.0]]
+ASKS = [[101.0, 1.0], [102.0, 5.0]]
+NAN = math.nan
+
+
+def raw(bids=BIDS, asks=ASKS, symbol="BTC/USDT", sequence=None, time_ms=None):
+    return RawBook(symbol, bids, asks, sequence, time_ms)
+
+
+def decoded(book, **how):
+    return decode(book, venue="kraken", symbol="BTC/USDT", received_at_ns=7, **how)
+
+
+def refusal(book, **how):
+    with pytest.raises(BookRejected) as caught:
+        decoded(book, **how)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(("book", "reason"), [
+    # The name comes first: what a book for another symbol holds does not matter.
+    (raw(symbol="BTC/USD"), Reject.WRONG_SYMBOL),
+    (raw(symbol="BTC/USDC"), Reject.WRONG_SYMBOL),
+    (raw([], [], symbol=None), Reject.WRONG_SYMBOL),
+    (raw([], []), Reject.EMPTY),
+    (raw(asks=[]), Reject.ONE_SIDED),
+    (raw(bids=[]), Reject.ONE_SIDED),
+    (raw([[NAN, 1.0]]), Reject.BAD_NUMBER),
+    (raw([[100.0, NAN]]), Reject.BAD_NUMBER),
+    (raw(asks=[[math.inf, 1.0]]), Reject.BAD_NUMBER),
+    (raw([[-math.inf, 1.0]]), Reject.BAD_NUMBER),
+    (raw([[100.0, math.inf]]), Reject.BAD_NUMBER),
+    (raw([[100.0, 0.0]]), Reject.BAD_NUMBER),
+    (raw([[0.0, 1.0]]), Reject.BAD_NUMBER),
+    (raw([[100.0, -1.0]]), Reject.BAD_NUMBER),
+    (raw([[-100.0, 1.0]]), Reject.BAD_NUMBER),
+    # Thirteen integer digits.
+    (raw(asks=[[1e12, 1.0]]), Reject.BAD_NUMBER),
+    (raw([[100.0, 1e12]]), Reject.BAD_NUMBER),
+    # Finer than anything that is traded.
+    (raw([[100.0, 1e-19]]), Reject.BAD_NUMBER),
+    (raw([[None, None]]), Reject.BAD_NUMBER),
+    (raw([[100.0, None]]), Reject.BAD_NUMBER),
+    (raw([["100", "1"]]), Reject.BAD_NUMBER),
+    (raw([[]]), Reject.BAD_NUMBER),
+    (raw([[100.0]]), Reject.BAD_NUMBER),
+    (raw([None]), Reject.BAD_NUMBER),
+    (raw([{"price": 100.0}]), Reject.BAD_NUMBER),
+    # One bad level, however deep, and the whole book is refused.
+    (raw(BIDS * 0 + [[100.0 - n, 1.0] for n in range(90)] + [[5.0, NAN]]), Reject.BAD_NUMBER),
+    (raw([[101.5, 1.0]]), Reject.CROSSED),
+    # The best bid is found wherever it stands.
+    (raw([[99.0, 1.0], [101.5, 1.0]]), Reject.CROSSED),
+    (raw([[101.0, 1.0]]), Reject.LOCKED),
+    (raw([[100.0, 1.0], [100.0, 2.0]]), Reject.DUPLICATE_PRICE),
+    (raw(asks=[[103.0, 1.0], [101.0, 1.0], [103.0, 2.0]]), Reject.DUPLICATE_PRICE),
+])  # fmt: skip
+def test_book_that_cannot_be_traded_on_is_refused_whole_for_one_reason(book, reason):
+    """
+    Garbage is never repaired: the book is refused, and the counter says why.
+    """
+    assert reason == refusal(book)
+
+
+def test_repeat_below_the_cut_is_refused_too():
+    """
+    Every level is checked, also those that nobody asked for.
+    """
+    assert Reject.DUPLICATE_PRICE == refusal(raw([*BIDS, [98.0, 1.0], [98.0, 1.0]]), depth=1)
+    assert Reject.BAD_NUMBER == refusal(raw([*BIDS, [98.0, 0.0]]), depth=1)
+
+
+def test_refusal_says_its_reason_in_words():
+    """
+    The reason is one of the words that the log and the metrics use.
+    """
+    with pytest.raises(BookRejected, match=r"^crossed$"):
+        decoded(raw([[101.5, 1.0]]))
+
+
+def test_accepted_book_has_the_best_price_first_on_both_sides():
+    """
+    However a venue sorts its levels, bids come highest first and asks lowest first.
+    """
+    book = decoded(raw([[99.0, 1.0], [100.0, 2.0]], [[102.0, 5.0], [101.0, 1.0]], sequence=3))
+
+    assert (
+        VenueBook(
+            venue="kraken",
+            symbol="BTC/USDT",
+            bids=(Level(Decimal(100), Decimal(2)), Level(Decimal(99), Decimal(1))),
+            asks=(Level(Decimal(101), Decimal(1)), Level(Decimal(102), Decimal(5))),
+            received_at_ns=7,
+            sequence=3,
+        )
+        == book
+    )
+    assert Decimal("100.5") == book.mid
+
+
+def test_repeated_prices_add_up_where_the_venue_documents_them():
+    """
+    Raw books list orders: two of one price are one level of both quantities, exactly.
+    """
+    book = decoded(raw([[100.0, 0.1], [99.0, 1.0], [100.0, 0.2]], [[101.0, 1.0], [101.0, 2.5]]), merge_repeats=True)
+
+    assert (Level(Decimal(100), Decimal("0.3")), Level(Decimal(99), Decimal(1))) == book.bids
+    assert (Level(Decimal(101), Decimal("3.5")),) == book.asks
+
+
+@pytest.mark.parametrize(("depth", "merge", "bids"), [
+    (1, False, "100.0"),
+    (2, False, "100.0 99.0"),
+    (3, False, "100.0 99.0"),
+    # Cut after adding up: two prices, not two rows.
+    (1, True, "100.0"),
+    (2, True, "100.0 99.0"),
+])  # fmt: skip
+def test_book_is_cut_to_the_wanted_levels(depth, merge, bids):
+    """
+    The best levels are kept, the rest is left away.
+    """
+    rows = [*BIDS, BIDS[0]] if merge else BIDS
+    book = decoded(raw(rows), depth=depth, merge_repeats=merge)
+
+    assert bids == " ".join(str(level.price) for level in book.bids)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_endless_book_is_cut_to_five_thousand_levels(merge):
+    """
+    No venue makes a book that costs more to walk than five thousand levels a side.
+    """
+    bids = [[1000.0 - n / 100, 1.0] for n in range(LEVELS_MAX + 10)]
+    asks = [[1001.0 + n / 100, 1.0] for n in range(LEVELS_MAX + 10)]
+    book = decoded(raw(bids, asks), depth=10**6, merge_repeats=merge)
+
+    assert (LEVELS_MAX, LEVELS_MAX) == (len(book.bids), len(book.asks))
+    assert Decimal("1000.0") == book.bids[0].price
+    assert Decimal("950.01") == book.bids[-1].price
+
+
+@pytest.mark.parametrize("text", [
+    "61837.63", "0.00006547", "1528.00000000", "0.0000002181", "5.05374021", "999999999999.9", "0.000000000000000001",
+    "18747.56", "1E-8", "0.30000000000000004",
+])  # fmt: skip
+def test_numbers_are_those_that_the_venue_wrote(text):
+    """
+    A price that went through a float comes out as the digits the venue sent.
+    """
+    assert Decimal(text) == exact(float(text))
+
+
+DIGITS = st.integers(1, 10**15 - 1)
+PLACES = st.integers(0, 12)
+NUMBERS = st.builds(lambda digits, places: Decimal(digits).scaleb(-places), DIGITS, PLACES)
+
+
+@given(NUMBERS)
+def test_fifteen_digits_survive_the_float(number):
+    """
+    Up to fifteen significant digits nothing is lost, anywhere between dust and billions.
+    """
+    assert number == exact(float(number))
+
+
+SIDES = st.dictionaries(
+    st.decimals(min_value="0.01", max_value="99999.99", places=2),
+    st.decimals(min_value="0.00000001", max_value="999999", places=8),
+    min_size=1,
+    max_size=20,
+)
+
+
+def floats(side):
+    return [[float(price), float(quantity)] for price, quantity in side.items()]
+
+
+@given(SIDES, SIDES, st.randoms(use_true_random=False), st.integers(1, 25))
+def test_accepted_books_are_sorted_uncrossed_positive_and_hold_what_was_given(bids, asks, shuffle, depth):
+    """
+    A book that counts can be walked from its best level, and every level in it is one that the venue showed.
+    """
+    bid_rows, ask_rows = floats(bids), floats(asks)
+    shuffle.shuffle(bid_rows)
+    shuffle.shuffle(ask_rows)
+    best_bid, best_ask = max(bids), min(asks)
+    try:
+        book = decoded(raw(bid_rows, ask_rows), depth=depth)
+    except BookRejected as rejected:
+        assert rejected.reason is (Reject.CROSSED if best_bid > best_ask else Reject.LOCKED)
+        assert best_bid >= best_ask
+        return
+
+    assert book.bids[0].price < book.asks[0].price
+    assert sorted(bids.items(), reverse=True)[:depth] == list(book.bids)
+    assert sorted(asks.items())[:depth] == list(book.asks)
+    assert all(level.price > 0 and level.quantity > 0 for level in (*book.bids, *book.asks))
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 6).map(float), st.integers(1, 10**6).map(lambda n: n / 10**6)), min_size=1)
+
+
+@given(ROWS)
+def test_adding_up_repeats_loses_nothing(rows):
+    """
+    The quantities of merged levels add up to the quantities shown, to the last digit.
+    """
+    book = decoded(raw(rows, [[7.0, 1.0]]), merge_repeats=True)
+
+    assert len({price for price, _ in rows}) == len(book.bids)
+    assert sum(exact(quantity) for _, quantity in rows) == sum(level.quantity for level in book.bids)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.floats(), st.text(max_size=3), st.integers(-5, 200), st.lists(st.floats(), max_size=3)
+)
+
+
+@given(st.lists(st.lists(ANYTHING, max_size=3) | ANYTHING, max_size=3), st.lists(st.lists(ANYTHING, max_size=3)))
+def test_garbage_is_refused_and_never_breaks_the_check(bids, asks):
+    """
+    Whatever a parser makes of garbage, the book is refused with a reason, or is a sound one.
+    """
+    try:
+        book = decoded(raw(bids, asks))
+    except BookRejected:
+        return
+    assert 0 < book.bids[0].price < book.asks[0].price
+
+
+# What only a book's history shows.
+
+START_MS = 1_900_000_000_000
+"""A venue's clock when ours stands at 1,000 s."""
+
+
+class History:
+    """Feed books of one venue into `Continuity`, ours and its clock moving together."""
+
+    def __init__(self, *, generation=True):
+        self.continuity = Continuity(time_is_generation=generation)
+        self.now_ms = 1_000_000
+
+    def book(self, after_ms, *, sequence=None, late_ms=None, time_ms=None, bids=BIDS, asks=ASKS):
+        """
+        Show a book *after_ms*; give its age when its request was sent, or why it was refused.
+        """
+        self.now_ms += after_ms
+        if late_ms is not None:
+            time_ms = START_MS + self.now_ms - 1_000_000 - late_ms
+        message = raw(bids, asks, sequence=sequence, time_ms=time_ms)
+        sent_at_ns = self.now_ms * MS
+        try:
+            received_at_ns = self.continuity.received_at_ns(message, sent_at_ns)
+            book = decode(message, venue="okx", symbol="BTC/USDT", received_at_ns=received_at_ns)
+        except BookRejected as rejected:
+            return rejected.reason.value
+        self.continuity.accept(message, book, sent_at_ns)
+        return (sent_at_ns - received_at_ns) // MS
+
+    @property
+    def frozen(self):
+        return self.continuity.frozen_side(self.now_ms * MS)
+
+
+@pytest.mark.parametrize("generation", [True, False])
+def test_sequence_and_time_may_stand_or_rise_but_not_go_back(generation):
+    """
+    A quiet market repeats itself; one that goes back shows an old book.
+    """
+    venue = History(generation=generation)
+    assert [0, 0, 0, "out_of_order", 0] == [
+        venue.book(100, sequence=number) for number in (5, 5, 7, 6, 7)
+    ]  # fmt: skip
+
+    venue = History(generation=generation)
+    assert [0, 0, "out_of_order", 0] == [
+        venue.book(1, time_ms=START_MS + ms) for ms in (100, 101, 99, 103)
+    ]  # fmt: skip
+
+
+def test_venue_without_sequence_and_time_is_taken_as_it_comes():
+    """
+    Kraken numbers and dates nothing: its age is our own clock's.
+    """
+    venue = History()
+    assert [0] * 5 == [venue.book(60_000) for _ in range(5)]
+
+
+def test_book_that_comes_in_later_than_usual_is_that_much_older():
+    """
+    The promptest recent answer tells what the way costs; what a book takes longer is its age.
+    """
+    venue = History()
+    # The first is 80 ms late, which is taken for the way.
+    assert [0, 0, 40, 0, 120] == [venue.book(1000, late_ms=late) for late in (80, 60, 100, 50, 170)]
+
+
+def test_lateness_is_measured_against_the_last_half_minute_only():
+    """
+    A way that has become longer for good is not held against the venue for ever.
+    """
+    venue = History()
+    assert 0 == venue.book(0, late_ms=0)
+    ages = [venue.book(1_000, late_ms=400) for _ in range(40)]
+
+    assert [400] * 31 == ages[:31]
+    assert [0] * 9 == ages[31:]
+
+
+def test_stopped_clock_makes_the_book_age_until_it_is_refused():
+    """
+    A cache that repeats an old answer does not renew its age: the book counts from the moment it was made.
+    """
+    venue = History()
+    assert 0 == venue.book(0, late_ms=30)
+    stopped = START_MS - 30
+    assert [1000, 2000, 3000, 4000, 5000] == [venue.book(1000, time_ms=stopped) for _ in range(5)]
+    assert "lagging" == venue.book(1, time_ms=stopped)
+
+
+def test_clock_that_stands_still_is_never_believed():
+    """
+    However long a venue repeats one answer, it does not become a new one.
+    """
+    venue = History()
+    assert 0 == venue.book(0, late_ms=0)
+    assert {"lagging"} == {venue.book(5_001, time_ms=START_MS) for _ in range(60)}
+    # A second one, later, that stands again, is no better.
+    now_ms = START_MS + venue.now_ms - 1_000_000 - CLOCK_LAG_MAX_MS - 2_000
+    assert {"lagging"} == {venue.book(500, time_ms=now_ms) for _ in range(240)}
+
+
+def test_time_of_the_last_change_says_nothing_about_age():
+    """
+    Where the venue's time is that of the last change, a quiet market is not a stale one.
+    """
+    venue = History(generation=False)
+    assert [0] * 4 == [venue.book(20_000, time_ms=START_MS) for _ in range(4)]
+
+
+@pytest.mark.parametrize(("late_ms", "answer"), [
+    (CLOCK_LAG_MAX_MS, 5000),
+    (CLOCK_LAG_MAX_MS + 1, "lagging"),
+    (-CLOCK_LAG_MAX_MS, 0),
+    # Ahead of what was possible a moment ago: one of the two is wrong.
+    (-CLOCK_LAG_MAX_MS - 1, "out_of_order"),
+])  # fmt: skip
+def test_clock_may_be_five_seconds_off_its_usual_course(late_ms, answer):
+    """
+    Five seconds late is old, more is refused; five seconds early is a clock that was set, more is refused.
+    """
+    venue = History()
+    # Long enough between them that the time itself does not go back.
+    assert 0 == venue.book(0, late_ms=0)
+    assert answer == venue.book(6_000, late_ms=late_ms)
+
+
+def until_believed(venue, step_ms, **book):
+    """Show books until one is accepted; give the time that took."""
+    began_ms = venue.now_ms
+    for number in range(1000):
+        shown = {name: value(number) for name, value in book.items()}
+        if not isinstance(venue.book(step_ms if number else 0, **shown), str):
+            return venue.now_ms - began_ms
+    return None
+
+
+@pytest.mark.parametrize("book", [
+    # Numbered anew from one.
+    {"sequence": lambda n: 1 + n},
+    # Numbered anew, and nothing happens.
+    {"sequence": lambda n: 1},
+    # The clock was set back, or ahead, by an hour.
+    {"sequence": lambda n: 1000 + n, "late_ms": lambda n: 3_600_000},
+    {"sequence": lambda n: 1000 + n, "late_ms": lambda n: -3_600_000},
+    # The clock was set, and its answers take a little longer or shorter.
+    {"late_ms": lambda n: 3_600_000 + 300 * (n % 3)},
+])  # fmt: skip
+def test_venue_that_began_anew_is_believed_after_half_a_minute_of_agreement(book):
+    """
+    A restart is not an error for ever: books that agree with each other for 30 s are believed, not earlier.
+    """
+    venue = History()
+    assert 0 == venue.book(0, sequence=999, late_ms=0)
+    venue.now_ms += 1_000
+
+    assert 30_000 == until_believed(venue, 1_000, **book)
+    # From then on the new course is the usual one.
+    assert 0 == venue.book(1_000, **{name: value(99) for name, value in book.items()})
+
+
+@pytest.mark.parametrize("book", [
+    # Two caches of different ages answer in turn.
+    {"sequence": lambda n: 500 - n},
+    {"late_ms": lambda n: 3_600_000 if n % 2 else 7_200_000},
+    # Times rise, but not as clocks do.
+    {"late_ms": lambda n: 3_600_000 + 400 * n},
+])  # fmt: skip
+def test_books_that_do_not_agree_with_each_other_are_never_believed(book):
+    """
+    Going back again and again is a broken venue, not a restarted one.
+    """
+    venue = History()
+    assert 0 == venue.book(0, sequence=999, late_ms=0)
+
+    assert until_believed(venue, 1_000, **book) is None
+
+
+def test_good_book_in_between_ends_the_run_of_a_restart():
+    """
+    A venue that goes back to its old numbers has not restarted; the half minute begins again.
+    """
+    venue = History()
+    assert 0 == venue.book(0, sequence=999)
+    for _ in range(25):
+        assert "out_of_order" == venue.book(1_000, sequence=1)
+    assert 0 == venue.book(1_000, sequence=1000)
+
+    assert 30_000 == until_believed(venue, 1_000, sequence=lambda n: 1)
+
+
+def test_clock_of_a_venue_that_dates_only_changes_may_leap():
+    """
+    A time of the last change must not go back, and an hour's leap of it after a quiet hour is a change.
+    """
+    venue = History(generation=False)
+    assert [0, 0] == [venue.book(0, time_ms=START_MS), venue.book(10, time_ms=START_MS + 3_600_000)]
+    # Set back for good, it is believed after the half minute, though its offset to our clock wanders.
+    assert 30_000 == until_believed(venue, 1_000, time_ms=lambda n: START_MS + n // 10)
+
+
+def moving(number):
+    return [[101.0 + number / 100, 1.0]]
+
+
+def test_side_that_stands_still_while_the_other_moves_is_frozen():
+    """
+    Asks that stood for 30 s while the bids changed ten times and more are not the market's.
+    """
+    venue = History()
+    for number in range(31):
+        assert not venue.frozen
+        assert 0 == venue.book(1_000 if number else 0, asks=moving(number))
+    assert venue.frozen
+
+    assert 0 == venue.book(1_000, bids=[[100.5, 1.0]], asks=moving(99))
+    assert not venue.frozen
+
+
+def test_asks_may_be_the_frozen_side():
+    """
+    Either side can freeze.
+    """
+    venue = History()
+    for number in range(31):
+        venue.book(1_000 if number else 0, bids=[[90.0 + number / 100, 1.0]])
+    assert venue.frozen
+
+
+@pytest.mark.parametrize(("books", "step_ms"), [
+    # Nothing moves at all: a quiet market.
+    (0, 1_000),
+    # The other side moved too seldom to tell.
+    (FROZEN_SIDE_BOOKS - 1, 1_000),
+])  # fmt: skip
+def test_quiet_market_is_not_frozen(books, step_ms):
+    """
+    A side stands still when nothing happens; that alone is no fault.
+    """
+    venue = History()
+    for number in range(120):
+        venue.book(step_ms, asks=moving(min(number, books)))
+    assert not venue.frozen
+
+
+def test_fast_market_is_not_frozen_after_ten_books():
+    """
+    Ten changes within a second are not half a minute.
+    """
+    venue = History()
+    for number in range(FROZEN_SIDE_NS // (1_000 * MS) * 9):
+        venue.book(100, asks=moving(number))
+    assert not venue.frozen

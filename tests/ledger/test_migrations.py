@@ -1,0 +1,177 @@
+"""The schema's versions: they end where the tables say, and go forward whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from service.ledger import schema, sqlite
+from service.ledger.protocol import StoredKey
+from service.ledger.sqlite import SCHEMA_HEAD, SqliteLedger
+from tests.ledger.ledger_cases import NOON, execution
+
+MIGRATIONS = Path(sqlite.__file__).parent / "migrations"
+SECOND = '''
+"""A second version."""
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "0002", "0001"
+
+
+def upgrade():
+    op.create_table("second", sa.Column("n", sa.Integer, primary_key=True))
+    op.add_column("keys", sa.Column("note", sa.Text))
+    op.execute("UPDATE keys SET account = 'changed'")
+'''
+
+
+@pytest.fixture
+async def path(tmp_path):
+    """A ledger made today, with a key in it."""
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger.open(path, "simulated")
+    await ledger.add_key(StoredKey("k", "demo", ("quote",), bytes(32), NOON, None))
+    await ledger.record(execution("a"))
+    await ledger.close()
+    return path
+
+
+@pytest.fixture
+def second_version(tmp_path, monkeypatch):
+    """Give the service a second version of the schema; returns the file it stands in."""
+    shutil.copytree(MIGRATIONS, tmp_path / "later" / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sqlite, "__file__", str(tmp_path / "later" / "sqlite.py"))
+    monkeypatch.setattr(sqlite, "SCHEMA_HEAD", "0002")
+    file = tmp_path / "later" / "migrations" / "versions" / "v0002_second.py"
+    file.write_text(SECOND)
+    return file
+
+
+def dump(path):
+    """All that a database holds, as statements."""
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def tables(connection):
+    """What can be seen of the tables: columns, keys, references, uniqueness, indexes."""
+    seen = sa.inspect(connection)
+    return {
+        table: {
+            "columns": [column | {"type": str(column["type"])} for column in seen.get_columns(table)],
+            "primary key": seen.get_pk_constraint(table),
+            "references": seen.get_foreign_keys(table),
+            "unique": sorted(map(str, seen.get_unique_constraints(table))),
+            "indexes": sorted(map(str, seen.get_indexes(table))),
+            "options": seen.get_table_options(table),
+        }
+        for table in seen.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_migrations_end_at_the_tables_of_the_schema(path, tmp_path):
+    """
+    A ledger brought forward by migrations is the one that ``schema.py`` describes, to the last index.
+    """
+    migrated, made = sa.create_engine(f"sqlite:///{path}"), sa.create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+    with migrated.connect() as connection, made.begin() as other:
+        schema.metadata.create_all(other)
+        assert tables(other) == tables(connection)
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert [] == compare_metadata(context, schema.metadata)
+    migrated.dispose()
+    made.dispose()
+
+
+def test_schema_head_is_the_newest_version():
+    """
+    The version that is taken for current without asking Alembic is the newest one there is.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+
+    assert [SCHEMA_HEAD] == scripts.get_heads()
+    assert [SCHEMA_HEAD] == [scripts.get_current_head()]
+
+
+def test_every_version_begins_its_file_name():
+    """
+    The files read in the order they are run in.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    names = [Path(script.path).name for script in scripts.walk_revisions()]
+
+    assert sorted(names, reverse=True) == names
+    assert all(
+        name.startswith(f"v{script.revision}_") for name, script in zip(names, scripts.walk_revisions(), strict=True)
+    )
+
+
+async def test_opening_again_changes_nothing(path, logged):
+    """
+    A ledger of today's version is not migrated.
+    """
+    before = dump(path)
+    logged.clear()
+    await SqliteLedger.open(path, "simulated").close()
+
+    assert before == dump(path)
+    assert [] == logged
+
+
+async def test_first_opening_is_logged_with_the_version(path, logged):
+    """
+    A migration never happens silently.
+    """
+    assert ("ledger.migrated", None, SCHEMA_HEAD) in [
+        (line["event"], line.get("version_before"), line.get("version")) for line in logged
+    ]
+
+
+async def test_older_ledger_is_brought_forward(path, second_version, logged):
+    """
+    A new version of the service opens the record of the one before, with everything in it.
+    """
+    ledger = SqliteLedger.open(path, "simulated")
+
+    assert ["changed"] == [key.account for key in await ledger.keys()]
+    assert await ledger.find_client_order("demo", "a") is not None
+    assert ("0001", "0002") == (logged[-1]["version_before"], logged[-1]["version"])
+    await ledger.close()
+
+
+async def test_failing_migration_leaves_nothing_half_done(path, second_version):
+    """
+    What a migration did before it failed is undone, and the version before still opens the record.
+    """
+    before = dump(path)
+    second_version.write_text(SECOND + "    raise RuntimeError('half way')\n")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        SqliteLedger.open(path, "simulated")
+
+    assert before == dump(path)
+    second_version.write_text(SECOND)
+    await SqliteLedger.open(path, "simulated").close()
+
+
+async def test_failing_first_migration_leaves_an_empty_file(tmp_path, second_version):
+    """
+    A ledger is made whole or not at all.
+    """
+    second_version.write_text(SECOND + "    op.execute('SELECT * FROM nowhere')\n")
+    path = tmp_path / "new.db"
+
+    with pytest.raises(sqlite.ConfigError, match=r"new\.db cannot be used: no such table: nowhere"):
+        SqliteLedger.open(path, "simulated")
+
+    assert ["BEGIN TRANSACTION;", "COMMIT;"] == dump(path)

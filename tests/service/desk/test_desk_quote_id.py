@@ -1,0 +1,147 @@
+"""A quote id holds the whole quote, and opens for nobody who changed it."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import string
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exchanges.book import Side
+from service.desk.quote_id import QUOTE_ID_LENGTH_MAX, QuotedSide, QuoteSigner, QuoteTerms
+
+SIGNER = QuoteSigner(b"k" * 32)
+ISSUED_AT = datetime(2026, 11, 1, 12, 0, 0, 123_000, tzinfo=UTC)
+TERMS = QuoteTerms(
+    account="alice",
+    market_data="simulated",
+    symbol="BTC/USDT",
+    quantity=Decimal("1.5"),
+    limit_price=None,
+    venues=None,
+    exclude_venues=None,
+    sides={Side.BUY: QuotedSide(Decimal("1.5"), Decimal("96114.48")), Side.SELL: QuotedSide(Decimal(0), Decimal(0))},
+    issued_at=ISSUED_AT,
+    expires_at=ISSUED_AT + timedelta(milliseconds=3_000),
+    nonce=bytes(range(16)),
+)
+
+AMOUNTS = st.decimals(0, 10**12, places=12, allow_nan=False, allow_infinity=False)
+NAMES = st.none() | st.lists(st.text("abcdefgh_-0123", min_size=1, max_size=12), max_size=4).map(tuple)
+MOMENTS = st.integers(0, 4 * 10**12).map(lambda ms: datetime(1990, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    terms=st.builds(
+        QuoteTerms,
+        account=st.text(max_size=30).filter(lambda text: text.isprintable()),
+        market_data=st.sampled_from(["live", "simulated"]),
+        symbol=st.sampled_from(["BTC/USDT", "ETH/BTC"]),
+        quantity=AMOUNTS,
+        limit_price=st.none() | AMOUNTS,
+        venues=NAMES,
+        exclude_venues=NAMES,
+        sides=st.dictionaries(st.sampled_from(list(Side)), st.builds(QuotedSide, AMOUNTS, AMOUNTS), min_size=1),
+        issued_at=MOMENTS,
+        expires_at=MOMENTS,
+        nonce=st.binary(min_size=16, max_size=16),
+    )
+)
+def test_an_id_opens_to_the_terms_it_was_made_from(terms):
+    """
+    Everything that was promised is in the id, to the last digit and the millisecond.
+    """
+    quote_id = SIGNER.seal(terms)
+
+    assert terms == SIGNER.open(quote_id)
+    assert list(terms.sides) == list(SIGNER.open(quote_id).sides)
+    assert quote_id.isascii()
+
+
+def test_no_character_of_an_id_can_be_changed():
+    """
+    With any one character replaced, dropped or doubled an id is no id at all.
+    """
+    quote_id = SIGNER.seal(TERMS)
+
+    for place, character in enumerate(quote_id):
+        for other in string.ascii_letters + string.digits + "-_.=+/ ":
+            if other != character:
+                assert SIGNER.open(quote_id[:place] + other + quote_id[place + 1 :]) is None
+        assert SIGNER.open(quote_id[:place] + quote_id[place + 1 :]) is None
+        assert SIGNER.open(quote_id[:place] + character + quote_id[place:]) is None
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "",
+        ".",
+        "..",
+        "q1",
+        "q1.",
+        "q1..",
+        "q1.e30.",
+        "q1.e30.AAAA",
+        "nonsense",
+        "q1.\ud800.\ud800",
+        "q1.é.é",
+        "\uff511.e30.AAAA",
+        "\x00",
+        "q1." + "A" * QUOTE_ID_LENGTH_MAX,
+    ],
+)
+def test_what_was_never_given_does_not_open(forged):
+    """
+    Anything but a genuine id is unknown, and breaks nothing.
+    """
+    assert SIGNER.open(forged) is None
+
+
+def test_an_id_with_something_after_it_does_not_open():
+    """
+    An id is one text only: neither padding nor a newline nor another case makes a second one.
+    """
+    quote_id = SIGNER.seal(TERMS)
+
+    for other in (quote_id + "=", quote_id + ".", quote_id + "\n", " " + quote_id, quote_id.upper(), quote_id + "é"):
+        assert SIGNER.open(other) is None
+
+
+def test_terms_of_one_quote_with_the_mac_of_another_do_not_open():
+    """
+    The parts of two genuine ids do not make a third.
+    """
+    _, terms, _ = SIGNER.seal(TERMS).split(".")
+    _, _, mac = SIGNER.seal(replace(TERMS, account="mallory")).split(".")
+
+    assert SIGNER.open(f"q1.{terms}.{mac}") is None
+    assert QuoteSigner(b"l" * 32).open(SIGNER.seal(TERMS)) is None
+
+
+def test_an_id_longer_than_the_limit_does_not_open_though_it_is_genuine():
+    """
+    There is a length beyond which nobody looks.
+    """
+    payload = base64.urlsafe_b64encode(b"x" * QUOTE_ID_LENGTH_MAX).decode().rstrip("=")
+    mac = base64.urlsafe_b64encode(hmac.digest(b"k" * 32, payload.encode(), "sha256")).decode().rstrip("=")
+
+    assert SIGNER.open(f"q1.{payload}.{mac}") is None
+
+
+def test_an_id_that_names_every_venue_there_is_still_opens():
+    """
+    However many venues a quote leaves out, it can be executed.
+    """
+    venues = tuple(f"venue{n:03d}" for n in range(110))
+    wide = replace(TERMS, venues=venues, exclude_venues=venues)
+
+    assert len(SIGNER.seal(wide)) <= QUOTE_ID_LENGTH_MAX
+    assert wide == SIGNER.open(SIGNER.seal(wide))
