@@ -25,6 +25,9 @@ NUMBER_MIN = 1e-18
 """... and nothing is traded in finer amounts than this; smaller ones are a fault of the message."""
 CLOCK_LAG_MAX_MS = 5_000
 """How much later than usual a venue's time of generation may come in."""
+LEAP_MIN, LEAP_FACTOR = 10_000, 1_000
+"""A sequence that runs ahead by more than both this number and this many times its recent pace has leapt: believing it
+would make every book after it look old."""
 HISTORY_NS = 30_000 * MS
 """How far back "recent" reaches, and how long a venue that began anew must agree with itself to be believed."""
 FROZEN_SIDE_NS = 30_000 * MS
@@ -228,6 +231,7 @@ class Continuity:
         """
         self._time_is_generation = time_is_generation
         self._sequence: int | None = None
+        self._sequences: deque[tuple[int, int]] = deque()
         self._time_ms: int | None = None
         # (when, offset to our clock) of accepted books, offsets rising: the first is the smallest recent one.
         self._offsets: deque[tuple[int, int]] = deque()
@@ -247,11 +251,12 @@ class Continuity:
                 where the time is over ``CLOCK_LAG_MAX_MS`` behind.
         """
         late_ms = self._late_ms(raw, sent_at_ns)
-        reason = self._breach(raw, late_ms)
+        reason = self._breach(raw, late_ms, sent_at_ns)
         if reason is None:
             return sent_at_ns - max(0, late_ms) * MS
         if self._began_anew(raw, sent_at_ns):
             self._sequence = self._time_ms = None
+            self._sequences.clear()
             self._offsets.clear()
             return sent_at_ns
         raise BookRejected(reason)
@@ -262,14 +267,23 @@ class Continuity:
             return 0
         return sent_at_ns // MS - raw.time_ms - self._offsets[0][1]
 
-    def _breach(self, raw: RawBook, late_ms: int) -> Reject | None:
-        if raw.sequence is not None and self._sequence is not None and raw.sequence < self._sequence:
-            return Reject.OUT_OF_ORDER
+    def _breach(self, raw: RawBook, late_ms: int, at_ns: int) -> Reject | None:
+        if raw.sequence is not None and self._sequence is not None:
+            ahead = raw.sequence - self._sequence
+            if ahead < 0 or (ahead > LEAP_MIN and self._leapt(ahead, at_ns)):
+                return Reject.OUT_OF_ORDER
         if raw.time_ms is not None and self._time_ms is not None and raw.time_ms < self._time_ms:
             return Reject.OUT_OF_ORDER
         if late_ms > CLOCK_LAG_MAX_MS:
             return Reject.LAGGING
         return Reject.OUT_OF_ORDER if late_ms < -CLOCK_LAG_MAX_MS else None
+
+    def _leapt(self, ahead: int, at_ns: int) -> bool:
+        """Tell whether the sequence has run *ahead* out of all proportion to its recent pace; unknown is no."""
+        (first_at_ns, first), (last_at_ns, last) = self._sequences[0], self._sequences[-1]
+        if last_at_ns == first_at_ns:
+            return False
+        return ahead * (last_at_ns - first_at_ns) > LEAP_FACTOR * max(1, last - first) * (at_ns - last_at_ns)
 
     def _began_anew(self, raw: RawBook, at_ns: int) -> bool:
         """Tell whether refused books have agreed with each other for ``HISTORY_NS``."""
@@ -297,6 +311,10 @@ class Continuity:
         self._restart = None
         self._sequence = raw.sequence
         self._time_ms = raw.time_ms
+        if raw.sequence is not None:
+            self._sequences.append((sent_at_ns, raw.sequence))
+            while self._sequences[0][0] < sent_at_ns - HISTORY_NS:
+                self._sequences.popleft()
         if raw.time_ms is not None:
             offset = sent_at_ns // MS - raw.time_ms
             while self._offsets and self._offsets[-1][1] >= offset:

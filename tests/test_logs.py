@@ -753,7 +753,7 @@ def test_full_disk_does_not_reach_the_caller(buffering: int) -> None:
     logs.configure("json", "info", stream)
     for _ in range(1000):
         structlog.get_logger().info("x" * 100)
-    with pytest.raises(OSError, match="No space") if buffering else open(os.devnull):
+    with pytest.raises(OSError, match="No space") if buffering else Path(os.devnull).open():
         stream.close()
 
 

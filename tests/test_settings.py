@@ -188,7 +188,8 @@ def test_environment_wins_over_file(
         ("[venues.zzzzzz]", 'venues.zzzzzz.exchange: ccxt knows no exchange "zzzzzz"; see ccxt\'s list of exchanges'),
         (
             '[venues.Okx]\nexchange = "okx"',
-            "venues.Okx: a venue's name is 1 to 32 lower-case letters, digits, _ and -, and begins with a letter or digit",
+            "venues.Okx: a venue's name is 1 to 32 lower-case letters, digits, _ and -, "
+            "and begins with a letter or digit",
         ),
         (
             '[venues.okx]\nbase_url = "http://127.0.0.1:9001"',

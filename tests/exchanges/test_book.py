@@ -212,12 +212,12 @@ def test_accepted_books_are_sorted_uncrossed_positive_and_hold_what_was_given(bi
     shuffle.shuffle(bid_rows)
     shuffle.shuffle(ask_rows)
     best_bid, best_ask = max(bids), min(asks)
-    try:
-        book = decoded(raw(bid_rows, ask_rows), depth=depth)
-    except BookRejected as rejected:
-        assert rejected.reason is (Reject.CROSSED if best_bid > best_ask else Reject.LOCKED)
-        assert best_bid >= best_ask
+    if best_bid >= best_ask:
+        with pytest.raises(BookRejected) as refused:
+            decoded(raw(bid_rows, ask_rows), depth=depth)
+        assert refused.value.reason is (Reject.CROSSED if best_bid > best_ask else Reject.LOCKED)
         return
+    book = decoded(raw(bid_rows, ask_rows), depth=depth)
 
     assert book.bids[0].price < book.asks[0].price
     assert sorted(bids.items(), reverse=True)[:depth] == list(book.bids)
@@ -305,6 +305,42 @@ def test_sequence_and_time_may_stand_or_rise_but_not_go_back(generation):
     assert [0, 0, "out_of_order", 0] == [
         venue.book(1, time_ms=START_MS + ms) for ms in (100, 101, 99, 103)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "answers"),
+    [
+        # An hour ahead at ten a second: what is shown next at the usual pace would look old.
+        ((100, 105, 36_110, 115), [0, 0, "out_of_order", 0]),
+        # A burst of the market is no leap, however quiet it was before.
+        ((100, 105, 9_000, 18_000), [0, 0, 0, 0]),
+        ((1, 100_001, 10_000_001, 10_000_002), [0, 0, 0, 0]),
+        # Nothing is known of a pace before the second book.
+        ((1, 10_000_000, 10_000_001), [0, 0, 0]),
+        # A market that stood still has a pace of nothing; ten thousand at once are too many.
+        ((100, 100, 10_101, 101), [0, 0, "out_of_order", 0]),
+    ],
+)
+def test_sequence_that_leaps_ahead_is_not_believed(numbers, answers):
+    """
+    A number far beyond the venue's pace is refused, or every honest book after it would be.
+    """
+    venue = History()
+
+    assert answers == [venue.book(500, sequence=number) for number in numbers]
+
+
+def test_pace_of_a_sequence_is_that_of_the_last_half_minute():
+    """
+    What a venue did long ago does not excuse a leap now.
+    """
+    venue = History()
+    venue.book(0, sequence=0)
+    venue.book(500, sequence=1_000_000)
+    for n in range(40):
+        venue.book(1_000, sequence=1_000_000 + n)
+
+    assert "out_of_order" == venue.book(1_000, sequence=1_100_000)
 
 
 def test_venue_without_sequence_and_time_is_taken_as_it_comes():

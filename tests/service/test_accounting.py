@@ -34,7 +34,10 @@ POSITIVE = st.decimals(Decimal("1e-18"), 10**12, allow_nan=False, allow_infinity
         ("-1.000000001", "-1", "-1.00000001", "-1"),
         ("0", "0", "0", "0"),
         # The largest notional there can be keeps every digit.
-        ("999999999999999999999999.123456785", *("999999999999999999999999." + d for d in ("12345679", "12345678")), "999999999999999999999999.12345678"),
+        (
+            "999999999999999999999999.123456785", "999999999999999999999999.12345679",
+            "999999999999999999999999.12345678", "999999999999999999999999.12345678",
+        ),
     ],
 )  # fmt: skip
 def test_money_is_rounded_to_eight_decimals_in_the_named_direction(amount, up, down, near):
