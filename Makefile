@@ -14,10 +14,10 @@ help: ## what the verbs do
 setup: $(VENV)/installed ## install the service in .venv, as locked
 
 demo: setup ## the whole service on simulated venues: address, key and a curl to try
-	$(BIN)/internal-orderbook demo
+	@$(BIN)/internal-orderbook demo
 
 run: setup ## the service on the live venues of settings.toml
-	$(BIN)/internal-orderbook serve
+	@$(BIN)/internal-orderbook serve
 
 test: $(VENV)/installed-dev ## the tests, with branch coverage
 	$(BIN)/coverage erase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -10,9 +11,10 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from service.api.parsing import check_media_type, refuse_query
-from service.api.problems import CODES, CONTENT_TYPE, problem
+from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
 from service.api.render import quote_message, source_message
 from service.errors import RequestError, Unavailable
 from service.keys import KeyRing, Principal
@@ -23,6 +25,8 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
 
+BODY_WITHIN_S = 10.0
+"""How long a body may take to come; a broken one may never end, and aiohttp would wait for ever."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger()
@@ -85,7 +89,7 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
     schemas = getattr(target, "__schemas__", ())
     if any(schema["location"] == "json" for schema in schemas):
         check_media_type(request)
-        await request.read()
+        await _read_body(request)
     scope = getattr(target, "__scope__", None)
     if scope is not None:
         principal = _principal(request, keys)
@@ -96,6 +100,14 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
         if not any(schema["location"] == "querystring" for schema in schemas):
             refuse_query(request)
     return await handler(request)
+
+
+async def _read_body(request: web.Request) -> None:
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            await request.read()
+    except (OSError, HttpProcessingError):
+        raise RequestError("malformed_request", "the body broke off, or did not come in time") from None
 
 
 def _principal(request: web.Request, keys: KeyRing) -> Principal:
@@ -150,7 +162,8 @@ def _problem(code: str, detail: str, request_id: str, **parts: Any) -> web.Respo
 
 def _request_id(request: web.Request) -> str:
     offered = request.headers.get("X-Request-Id", "")
-    return offered if _REQUEST_ID.fullmatch(offered) and not offered.startswith("iob_") else secrets.token_hex(8)
+    sane = _REQUEST_ID.fullmatch(offered) and not KEY_PATTERN.search(offered)
+    return offered if sane else secrets.token_hex(8)
 
 
 def _route(request: web.Request) -> str | None:

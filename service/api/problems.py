@@ -80,8 +80,9 @@ CODES: Mapping[str, Code] = {
 }
 """In the order checked.  A code is added here, and in the documentation, together with what can produce it."""
 
-_NAME = re.compile(r"[A-Za-z0-9_./~-]{1,64}", re.ASCII)
-_KEY = re.compile(r"iob_(live|test)_", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9_./~-]{1,40}", re.ASCII)
+"""Longer than all of ours, and shorter than the secret part of a key."""
+KEY_PATTERN = re.compile(r"iob_(live|test)_", re.IGNORECASE)
 
 
 def problem(
@@ -127,4 +128,4 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 def speakable(name: str) -> str:
     """Give a name back if it looks like a name and like no key; else an empty one."""
-    return name if _NAME.fullmatch(name) and not _KEY.search(name) else ""
+    return name if _NAME.fullmatch(name) and not KEY_PATTERN.search(name) else ""

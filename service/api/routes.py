@@ -39,7 +39,7 @@ from service.desk.desk import Answer, Desk
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
 from service.errors import Fault, RequestError, Unavailable
 from service.ledger.protocol import Ledger
-from service.market.book import NoBook
+from service.market.book import ConsolidatedBook, NoBook
 from service.market.view import MarketView
 
 _DOCS = Path(__file__).parent / "docs_ui"
@@ -136,9 +136,14 @@ async def get_quote(request: web.Request) -> web.Response:
     quote = api.desk.quote(request[PRINCIPAL].account, wanted)
     request[RECORD].update(
         venues=quote.book.venues,
-        book_age_ms=max((source.age_ms or 0 for source in quote.book.sources if source.live), default=None),
+        book_age_ms=_book_age_ms(quote.book),
     )
     return _json(quote_message(quote, with_fills=query["fills"]))
+
+
+def _book_age_ms(book: ConsolidatedBook) -> int:
+    """Give the age of the oldest venue's book that is in it."""
+    return max(source.age_ms or 0 for source in book.sources if source.venue in book.venues)
 
 
 def _check_venues(api: Api, query: Mapping[str, Any]) -> None:
@@ -200,6 +205,7 @@ _EXECUTE_CODES = (
     _EXECUTE_CODES,
     201,
 )
+@response_schema(schemas.ExecutionSchema, 200, description="It was on record, or it was a dry run.")
 @json_schema(schemas.ExecuteBody)
 async def post_execute(request: web.Request) -> web.Response:
     """Answer ``POST /execute``."""
@@ -262,6 +268,7 @@ def _record_answer(request: web.Request, answer: Answer) -> None:
             filled=str(decision.priced.quantity) if filled else "0",
             slippage_bps=str(decision.priced.from_mid_bps) if filled else None,
             venues=[leg.venue for leg in decision.priced.legs],
+            book_age_ms=_book_age_ms(decision.book),
         )
 
 

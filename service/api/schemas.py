@@ -629,6 +629,7 @@ class SymbolReadinessSchema(AnswerSchema):
     symbol = _text()
     live_venues = _integer()
     venues_min = _integer()
+    sources = fields.List(fields.Nested(SourceSchema), metadata={"description": "Where there are too few."})
 
 
 class ReadinessSchema(AnswerSchema):
@@ -663,3 +664,6 @@ class ProblemSchema(AnswerSchema):
     execution_id = fields.Str()
     fresh_quote = fields.Nested(QuoteSchema)
     sources = fields.List(fields.Nested(SourceSchema))
+    symbols = fields.List(
+        fields.Nested(SymbolReadinessSchema), metadata={"description": "Of /readyz: those that lack live venues."}
+    )

@@ -1,5 +1,6 @@
 """The whole service over HTTP on a board fed by hand, with a real ledger and a client that holds every answer to the
-published document."""
+published document.
+"""
 
 from __future__ import annotations
 
@@ -323,7 +324,7 @@ def check_answer(method, path, reply):
         return
     if reply.status >= 400:
         check_problem(reply)
-    if operation is None or reply.status >= 400 and reply.code in OUTSIDE_OF_OPERATIONS:
+    if operation is None or (reply.status >= 400 and reply.code in OUTSIDE_OF_OPERATIONS):
         return
     content = operation["responses"][str(reply.status)]["content"]
     [(media_type, described)] = content.items()

@@ -78,7 +78,8 @@ def test_ages_and_sequences_are_those_of_the_moment_of_asking(market, clock):
     market.publish("kraken", sequence=2)
     clock.advance(2)
     assert [(42, 1), (2, 2)] == [(one.age_ms, one.sequence) for one in market.book().sources]
-    assert [(42, 1), (2, 2)] == [(one.age_ms, one.sequence) for one in market.book().sources]
+    clock.advance(5)
+    assert [(47, 1), (7, 2)] == [(one.age_ms, one.sequence) for one in market.book().sources]
 
 
 def test_a_venue_that_goes_stale_leaves_the_book_when_it_is_read(market, clock):
