@@ -28,6 +28,8 @@ CLOCK_LAG_MAX_MS = 5_000
 LEAP_MIN, LEAP_FACTOR = 10_000, 1_000
 """A sequence that runs ahead by more than both this number and this many times its recent pace has leapt: believing it
 would make every book after it look old."""
+PACE_MIN_NS = 3_000 * MS
+"""A pace is known after this long."""
 HISTORY_NS = 30_000 * MS
 """How far back "recent" reaches, and how long a venue that began anew must agree with itself to be believed."""
 FROZEN_SIDE_NS = 30_000 * MS
@@ -240,32 +242,32 @@ class Continuity:
         self._still_since_ns = [0, 0]
         self._moves_of_the_other = [0, 0]
 
-    def received_at_ns(self, raw: RawBook, sent_at_ns: int) -> int:
+    def received_at_ns(self, raw: RawBook, sent_at_ns: int, answered_at_ns: int) -> int:
         """
         Give the moment that the book's age counts from: *sent_at_ns*, or earlier by the venue's own clock.
 
-        A time of generation that has come in at most so late recently shows by how much this one is older.
+        The promptest time of generation among the recent answers shows by how much this one is older.
 
         Raises:
             BookRejected: OUT_OF_ORDER where the sequence or the time went back or the clock leapt ahead, LAGGING
                 where the time is over ``CLOCK_LAG_MAX_MS`` behind.
         """
-        late_ms = self._late_ms(raw, sent_at_ns)
-        reason = self._breach(raw, late_ms, sent_at_ns)
+        late_ms = self._late_ms(raw, answered_at_ns)
+        reason = self._breach(raw, late_ms, answered_at_ns)
         if reason is None:
-            return sent_at_ns - max(0, late_ms) * MS
-        if self._began_anew(raw, sent_at_ns):
+            return min(sent_at_ns, answered_at_ns - late_ms * MS)
+        if self._began_anew(raw, answered_at_ns):
             self._sequence = self._time_ms = None
             self._sequences.clear()
             self._offsets.clear()
             return sent_at_ns
         raise BookRejected(reason)
 
-    def _late_ms(self, raw: RawBook, sent_at_ns: int) -> int:
+    def _late_ms(self, raw: RawBook, answered_at_ns: int) -> int:
         """Give how much later than the promptest recent one this book's time came in; 0 where that means nothing."""
         if raw.time_ms is None or not self._time_is_generation or not self._offsets:
             return 0
-        return sent_at_ns // MS - raw.time_ms - self._offsets[0][1]
+        return answered_at_ns // MS - raw.time_ms - self._offsets[0][1]
 
     def _breach(self, raw: RawBook, late_ms: int, at_ns: int) -> Reject | None:
         if raw.sequence is not None and self._sequence is not None:
@@ -279,11 +281,11 @@ class Continuity:
         return Reject.OUT_OF_ORDER if late_ms < -CLOCK_LAG_MAX_MS else None
 
     def _leapt(self, ahead: int, at_ns: int) -> bool:
-        """Tell whether the sequence has run *ahead* out of all proportion to its recent pace; unknown is no."""
+        """Tell whether the sequence has run *ahead* out of all proportion to its recent pace; no pace yet is no leap."""
         (first_at_ns, first), (last_at_ns, last) = self._sequences[0], self._sequences[-1]
-        if last_at_ns == first_at_ns:
+        if last == first or last_at_ns - first_at_ns < PACE_MIN_NS:
             return False
-        return ahead * (last_at_ns - first_at_ns) > LEAP_FACTOR * max(1, last - first) * (at_ns - last_at_ns)
+        return ahead * (last_at_ns - first_at_ns) > LEAP_FACTOR * (last - first) * (at_ns - last_at_ns)
 
     def _began_anew(self, raw: RawBook, at_ns: int) -> bool:
         """Tell whether refused books have agreed with each other for ``HISTORY_NS``."""
@@ -306,23 +308,23 @@ class Continuity:
         self._restart = _Restart(run.since_ns, raw.sequence, raw.time_ms, run.offset_ms)
         return at_ns - run.since_ns >= HISTORY_NS
 
-    def accept(self, raw: RawBook, book: VenueBook, sent_at_ns: int) -> None:
+    def accept(self, raw: RawBook, book: VenueBook, answered_at_ns: int) -> None:
         """Remember an accepted book."""
         self._restart = None
         self._sequence = raw.sequence
         self._time_ms = raw.time_ms
         if raw.sequence is not None:
-            self._sequences.append((sent_at_ns, raw.sequence))
-            while self._sequences[0][0] < sent_at_ns - HISTORY_NS:
+            self._sequences.append((answered_at_ns, raw.sequence))
+            while self._sequences[0][0] < answered_at_ns - HISTORY_NS:
                 self._sequences.popleft()
         if raw.time_ms is not None:
-            offset = sent_at_ns // MS - raw.time_ms
+            offset = answered_at_ns // MS - raw.time_ms
             while self._offsets and self._offsets[-1][1] >= offset:
                 self._offsets.pop()
-            self._offsets.append((sent_at_ns, offset))
-            while self._offsets[0][0] < sent_at_ns - HISTORY_NS:
+            self._offsets.append((answered_at_ns, offset))
+            while self._offsets[0][0] < answered_at_ns - HISTORY_NS:
                 self._offsets.popleft()
-        self._watch_sides((book.bids, book.asks), sent_at_ns)
+        self._watch_sides((book.bids, book.asks), answered_at_ns)
 
     def _watch_sides(self, sides: tuple[tuple[Level, ...], tuple[Level, ...]], at_ns: int) -> None:
         before, self._sides = self._sides, sides

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 import aiohttp
@@ -93,7 +94,9 @@ class CcxtVenue:
             VenueConfigError: If ccxt has no such exchange, or it offers no order books.
         """
         if exchange not in exchange_ids():
-            raise VenueConfigError([f"venues.{name}.exchange: ccxt knows no exchange {exchange!r}"])
+            nearest = get_close_matches(exchange, sorted(exchange_ids()), n=3)
+            hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
+            raise VenueConfigError([f"venues.{name}.exchange: ccxt knows no exchange {exchange!r}{hint}"])
         self.name = name
         self.facts = facts(exchange)
         self._exchange_id = exchange

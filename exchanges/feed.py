@@ -215,17 +215,18 @@ class VenueFeed:
 
     def _publish(self, symbol: str, raw: RawBook, sent_at_ns: int) -> None:
         continuity = self._continuity[symbol]
+        answered_at_ns = self._clock.now_ns()
         book = decode(
             raw,
             venue=self.config.name,
             symbol=symbol,
-            received_at_ns=continuity.received_at_ns(raw, sent_at_ns),
+            received_at_ns=continuity.received_at_ns(raw, sent_at_ns, answered_at_ns),
             depth=self.config.depth,
             merge_repeats=self._venue.facts.repeats_prices,
         )
-        continuity.accept(raw, book, sent_at_ns)
+        continuity.accept(raw, book, answered_at_ns)
         self._rejects.pop(symbol, None)
-        self._board.publish(book, self._clock.now_ns(), frozen_side=continuity.frozen_side(sent_at_ns))
+        self._board.publish(book, answered_at_ns, frozen_side=continuity.frozen_side(answered_at_ns))
 
     def _failed(self, symbols: Iterable[str], failure: VenueFailure) -> float:
         """Take note of a request without an answer; give the seconds to wait before the next one."""

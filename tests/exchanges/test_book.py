@@ -269,22 +269,22 @@ class History:
         self.continuity = Continuity(time_is_generation=generation)
         self.now_ms = 1_000_000
 
-    def book(self, after_ms, *, sequence=None, late_ms=None, time_ms=None, bids=BIDS, asks=ASKS):
+    def book(self, after_ms, *, sequence=None, late_ms=None, time_ms=None, took_ms=0, bids=BIDS, asks=ASKS):
         """
-        Show a book *after_ms*; give its age when its request was sent, or why it was refused.
+        Show a book *after_ms*, which took so long to be answered; give its age then, or why it was refused.
         """
         self.now_ms += after_ms
         if late_ms is not None:
             time_ms = START_MS + self.now_ms - 1_000_000 - late_ms
         message = raw(bids, asks, sequence=sequence, time_ms=time_ms)
-        sent_at_ns = self.now_ms * MS
+        answered_at_ns = self.now_ms * MS
         try:
-            received_at_ns = self.continuity.received_at_ns(message, sent_at_ns)
+            received_at_ns = self.continuity.received_at_ns(message, answered_at_ns - took_ms * MS, answered_at_ns)
             book = decode(message, venue="okx", symbol="BTC/USDT", received_at_ns=received_at_ns)
         except BookRejected as rejected:
             return rejected.reason.value
-        self.continuity.accept(message, book, sent_at_ns)
-        return (sent_at_ns - received_at_ns) // MS
+        self.continuity.accept(message, book, answered_at_ns)
+        return (answered_at_ns - received_at_ns) // MS
 
     @property
     def frozen(self):
@@ -311,14 +311,13 @@ def test_sequence_and_time_may_stand_or_rise_but_not_go_back(generation):
     ("numbers", "answers"),
     [
         # An hour ahead at ten a second: what is shown next at the usual pace would look old.
-        ((100, 105, 36_110, 115), [0, 0, "out_of_order", 0]),
+        ((100, 120, 140, 36_140, 160), [0, 0, 0, "out_of_order", 0]),
         # A burst of the market is no leap, however quiet it was before.
-        ((100, 105, 9_000, 18_000), [0, 0, 0, 0]),
-        ((1, 100_001, 10_000_001, 10_000_002), [0, 0, 0, 0]),
-        # Nothing is known of a pace before the second book.
-        ((1, 10_000_000, 10_000_001), [0, 0, 0]),
-        # A market that stood still has a pace of nothing; ten thousand at once are too many.
-        ((100, 100, 10_101, 101), [0, 0, "out_of_order", 0]),
+        ((100, 120, 140, 10_000, 30_000), [0, 0, 0, 0, 0]),
+        ((1, 100_001, 200_001, 90_000_001, 90_000_002), [0, 0, 0, 0, 0]),
+        # Nothing is known of a pace from less than three seconds, or from a market that stood still.
+        ((1, 2, 10_000_000, 10_000_001), [0, 0, 0, 0]),
+        ((100, 100, 100, 10_101_000, 10_101_001), [0, 0, 0, 0, 0]),
     ],
 )
 def test_sequence_that_leaps_ahead_is_not_believed(numbers, answers):
@@ -327,7 +326,7 @@ def test_sequence_that_leaps_ahead_is_not_believed(numbers, answers):
     """
     venue = History()
 
-    assert answers == [venue.book(500, sequence=number) for number in numbers]
+    assert answers == [venue.book(2_000, sequence=number) for number in numbers]
 
 
 def test_pace_of_a_sequence_is_that_of_the_last_half_minute():
@@ -358,6 +357,16 @@ def test_book_that_comes_in_later_than_usual_is_that_much_older():
     venue = History()
     # The first is 80 ms late, which is taken for the way.
     assert [0, 0, 40, 0, 120] == [venue.book(1000, late_ms=late) for late in (80, 60, 100, 50, 170)]
+
+
+def test_slow_answer_is_as_old_as_its_request_and_says_nothing_of_the_next():
+    """
+    A request that took two seconds brings a book two seconds old; the prompt ones after it are as fresh as ever.
+    """
+    venue = History()
+    ages = [venue.book(100, late_ms=20, took_ms=took_ms) for took_ms in (30, 2_000, 30)]
+
+    assert [30, 2_000, 30] == ages
 
 
 def test_lateness_is_measured_against_the_last_half_minute_only():
