@@ -19,16 +19,15 @@ demo: setup ## the whole service on simulated venues: address, key and a curl to
 run: setup ## the service on the live venues of settings.toml
 	@$(BIN)/internal-orderbook serve
 
-test: $(VENV)/installed-dev ## the tests, with branch coverage
-	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=
+test: $(VENV)/installed-dev ## the tests
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(PYTEST_OPTIONS)
 
 check: $(VENV)/installed-dev ## everything a change must pass: style, types, imports, tests, coverage
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(MAKE) test
+	$(MAKE) test PYTEST_OPTIONS='--cov --cov-report='
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE)'
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 

@@ -169,7 +169,7 @@ class Board:
             seat.health.accepted(now_ns, book.received_at_ns)
         for venue in out - {book.venue}:
             seats[venue].health.doubted(OUTLIER_REASON, now_ns, by_its_own_book=False)
-        live = {venue: mid for venue, mid in _live_mids(seats, now_ns).items() if venue not in out}
+        live = _live_mids(seats, now_ns)
         if book.venue in live:
             self._guards[book.symbol].observe(median(live.values()), now_ns)
         self.report(now_ns)

@@ -69,7 +69,7 @@ class _BodyTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What of the last HTTP answer ccxt does not pass on."""
+    """What ccxt does not pass on of the HTTP answer: the last one, or the last error where several were asked for."""
 
     status: int
     headers: Mapping[str, str]
@@ -239,7 +239,8 @@ class CcxtVenue:
     def _keep_answer(
         self, code: int, reason: str, url: str, method: str, headers: Mapping[str, str], body: str, *_: Any
     ) -> str:
-        self._answer = _Answer(code, {name.lower(): value for name, value in headers.items()})
+        if code >= 400 or self._answer is None or self._answer.status < 400:
+            self._answer = _Answer(code, {name.lower(): value for name, value in headers.items()})
         return body.strip()
 
     async def _asked(self, call: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -98,7 +99,7 @@ class VenueFeed:
         self._instruments_due_ns = 0
         self._last_request_ns: int | None = None
         self._resume_ns = 0
-        self._failures = 0
+        self._failures: Counter[str] = Counter()
         self._rejects: dict[str, Reject] = {}
         self.first_load = asyncio.Event()
         self.known_symbols: frozenset[str] = frozenset()
@@ -141,7 +142,7 @@ class VenueFeed:
             return self._failed(self._symbols, VenueFailure("timeout", "instruments did not come in time"))
         except VenueFailure as failure:
             return self._failed(self._symbols, failure)
-        self._failures = 0
+        self._failures.clear()
         self._instruments_due_ns = self._clock.now_ns() + INSTRUMENTS_REFRESH_MS * MS
         self._seat_symbols(instruments)
         return None
@@ -204,7 +205,7 @@ class VenueFeed:
             return self._failed([symbol], VenueFailure("timeout"))
         except VenueFailure as failure:
             return self._failed([symbol], failure)
-        self._failures = 0
+        self._failures.pop(symbol, None)
         return None
 
     def _reject(self, symbol: str, rejected: BookRejected) -> None:
@@ -228,9 +229,10 @@ class VenueFeed:
         self._rejects.pop(symbol, None)
         self._board.publish(book, answered_at_ns, frozen_side=continuity.frozen_side(answered_at_ns))
 
-    def _failed(self, symbols: Iterable[str], failure: VenueFailure) -> float:
+    def _failed(self, symbols: Sequence[str], failure: VenueFailure) -> float:
         """Take note of a request without an answer; give the seconds to wait before the next one."""
-        self._failures += 1
+        self._failures.update(symbols)
+        in_a_row = max((self._failures[symbol] for symbol in symbols), default=1)
         if isinstance(failure, VenueRefusal):
             self._fail_all(failure.reason, at_once=True)
             pause_ms = max(round(failure.pause_s * 1_000), PROBE_INTERVAL_MIN_MS)
@@ -240,11 +242,11 @@ class VenueFeed:
         lasting = isinstance(failure, VenueMisuse)
         for symbol in symbols:
             self._board.fail(self.config.name, symbol, failure.reason, self._clock.now_ns(), at_once=lasting)
-        if self._failures == 1:
+        if in_a_row == 1:
             log.info("venue.request_failed", venue=self.config.name, reason=failure.reason, detail=failure.detail)
         if lasting:
             return MISUSE_PAUSE_S
-        ceiling_ms = min(PROBE_INTERVAL_MAX_MS, PROBE_INTERVAL_MIN_MS * 2 ** min(self._failures, 10))
+        ceiling_ms = min(PROBE_INTERVAL_MAX_MS, PROBE_INTERVAL_MIN_MS * 2 ** min(in_a_row, 10))
         return random.uniform(PROBE_INTERVAL_MIN_MS, ceiling_ms) / 1_000
 
     def _fail_all(self, reason: str, *, at_once: bool) -> None:

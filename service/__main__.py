@@ -41,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options by their whole names only: ``--key …`` for ``--key-file`` would show the key to all users."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--settings", type=Path, help="settings file (default: settings.toml)")
@@ -51,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
     client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
     client.add_argument("--json", action="store_true", help="print the service's answer as it came")
-    parser = argparse.ArgumentParser(prog="internal-orderbook", description="What an order would really cost.")
+    parser = _Parser(prog="internal-orderbook", description="What an order would really cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", parents=[common, listening], help="simulated venues and the service, at once")
@@ -252,11 +259,11 @@ def _keys_revoke(options: argparse.Namespace) -> int:
 
 
 def _key_desk(options: argparse.Namespace) -> Any:
+    settings = _load(options)
     from service import logs
     from service.control import key_desk
     from service.keys import load_pepper
 
-    settings = _load(options)
     logs.configure("console", "warning", sys.stderr.buffer)
     path = Path(settings.ledger.url.removeprefix("sqlite:///"))
     return key_desk(path, settings.service.mode, lambda: load_pepper(os.environ, path).secret)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -55,7 +57,7 @@ class LocalKeyDesk:
         """Make a key, keep it and put it in force."""
         text, key = self._ring.make(account, scopes, datetime.now(UTC))
         await self._ledger.add_key(key)
-        self._ring.hold(await self._ledger.keys())
+        self._ring.add(key)
         return text, key
 
     async def list(self) -> Sequence[StoredKey]:
@@ -64,9 +66,9 @@ class LocalKeyDesk:
 
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force."""
-        found = await self._ledger.revoke_key(key_id, datetime.now(UTC))
-        self._ring.hold(await self._ledger.keys())
-        return found
+        # First: whatever the ledger answers, a key that somebody wants revoked works no longer here.
+        self._ring.drop(key_id)
+        return await self._ledger.revoke_key(key_id, datetime.now(UTC))
 
 
 class RemoteKeyDesk:
@@ -118,11 +120,11 @@ async def key_desk(ledger_path: Path, mode: str, pepper: Callable[[], bytes]) ->
     try:
         ledger = SqliteLedger.open(ledger_path, mode)
     except LedgerLocked:
-        socket = socket_path(ledger_path)
-        if not socket.exists() or socket.stat().st_uid != os.getuid():
+        path = socket_path(ledger_path)
+        if not _own(path):
             raise
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
-        connector = aiohttp.UnixConnector(str(socket))
+        connector = aiohttp.UnixConnector(str(path))
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             yield RemoteKeyDesk(session)
         return
@@ -155,25 +157,45 @@ async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = socket_path(ledger_path)
-    previous = os.umask(0o177)
     try:
-        path.unlink(missing_ok=True)  # A dead server's: the ledger's lock is ours.
-        await web.UnixSite(runner, str(path)).start()
+        await web.SockSite(runner, _listening(path)).start()
     except OSError as error:
         await runner.cleanup()
         raise ConfigError([f"the control socket {path} cannot be made: {error.strerror}"]) from error
-    finally:
-        os.umask(previous)
     try:
         yield
     finally:
-        await runner.cleanup()
         path.unlink(missing_ok=True)
+        await runner.cleanup()
+
+
+def _listening(path: Path) -> socket.socket:
+    """Make the socket; it takes no connection before it is its user's alone."""
+    path.unlink(missing_ok=True)  # A dead server's: the ledger's lock is ours.
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _own(path: Path) -> bool:
+    """Tell whether something stands there that this user has made, and no link to somewhere else."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid()
 
 
 def socket_path(ledger_path: Path) -> Path:
     """Give the socket's place: beside the ledger, or where that is too long a path, in the temporary folder."""
-    beside = ledger_path.absolute().with_name(ledger_path.name + ".sock")
+    ledger_path = ledger_path.resolve()
+    beside = ledger_path.with_name(ledger_path.name + ".sock")
     if len(os.fsencode(beside)) <= _PATH_MAX:
         return beside
     name = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]

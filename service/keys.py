@@ -64,9 +64,17 @@ class KeyRing:
         """Take these keys, and no others, as the known ones."""
         self._keys = {key.key_id: key for key in keys}
 
+    def add(self, key: StoredKey) -> None:
+        """Put a key that is on record in force."""
+        self._keys[key.key_id] = key
+
+    def drop(self, key_id: str) -> None:
+        """Take a key out of force at once, if there is one of that id."""
+        self._keys.pop(key_id, None)
+
     def make(self, account: str, scopes: Collection[str], now: datetime) -> tuple[str, StoredKey]:
         """
-        Make a key; it is not in force until ``hold`` is given it.
+        Make a key; it is not in force until ``add`` or ``hold`` is given it.
 
         Returns:
             The key itself, which exists nowhere else, and what is to be kept of it.

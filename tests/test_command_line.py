@@ -178,6 +178,9 @@ def test_every_command_has_help(tmp_path, command):
 
     assert (0, "") == (done.returncode, done.stderr)
     assert done.stdout.startswith(f"usage: internal-orderbook {command}".rstrip())
+    # Keys come from the environment or a file, where other users do not see them.
+    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--key-file"}
+    assert [] == [option for option in options if re.search("key|pepper|secret|token|password", option)]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_every_command_has_help(tmp_path, command):
         (["quote", "BTC/USDT"], "the following arguments are required: quantity"),
         (["quote", "BTC/USDT", "1", "--side", "bid"], "argument --side: invalid choice: 'bid'"),
         # A key on the command line would be seen by everybody on the machine.
-        (["quote", "BTC/USDT", "1", "--key", "k"], "argument --key-file: expected one argument|unrecognized|ambiguous"),
+        (["quote", "BTC/USDT", "1", "--key", "k"], "unrecognized arguments: --key k"),
         (["execute", "BTC/USDT", "1", "--api-key", "k"], "unrecognized arguments: --api-key k"),
     ],
 )
@@ -212,59 +215,52 @@ def test_wrong_usage_is_explained(tmp_path, arguments, expected):
     assert re.search(expected, " ".join(done.stderr.split()))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_option_takes_a_key(tmp_path, command):
-    """
-    Keys come from the environment or a file, where other users do not see them.
-    """
-    options = re.findall(r"--[a-z-]+", run([*command.split(), "--help"], tmp_path).stdout)
-
-    assert [] == [option for option in options if "key" in option and option != "--key-file"]
-    assert [] == [option for option in options if re.search("pepper|secret|token|password", option)]
-
-
 # Settings
+
+
+def test_mistakes_stop_the_start_and_are_told_all_at_once(settings):
+    """
+    Misspelled venues, symbols and keys are named with the nearest right one, a line each, and nothing starts.
+    """
+    text = settings.read_text() + "dept = 5\n[quotes]\nttl_ms = 1\n"
+    settings.write_text(text.replace("kraken", "krakn").replace("BTC/USDT", "btc/usdt").replace("mode =", "mod ="))
+
+    done = run(["serve", "--port", "0"], settings.parent)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    for expected in (
+        'venues.krakn.exchange: ccxt knows no exchange "krakn"; did you mean kraken?',
+        "service.mod: unknown key; did you mean service.mode?",
+        "venues.krakn.dept: unknown key; did you mean venues.krakn.depth?",
+        "quotes.ttl_ms: must be a whole number from 100 to 60000, not 1",
+    ):
+        assert expected in done.stderr.splitlines()
+    assert re.search(r"^market\.symbols: .*btc/usdt.* upper-case", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("[venues.kraken]", "[venues.krakn]"), "venues.krakn.exchange: ccxt has no exchange .*did you mean kraken?"),
-        (("[service]", "[servce]"), "servce: unknown name; did you mean service?"),
-        (("mode =", "mod ="), "service.mod: unknown key; did you mean service.mode?"),
-        (('"BTC/USDT"', '"btc/usdt"'), "btc/usdt.* is not BASE/QUOTE in upper-case letters and digits"),
         (('"sqlite:///ledger.db"', '"ledger.db"'), "ledger.url: must be an address sqlite:///path"),
-        (('"sqlite:///ledger.db"', '"sqlite:///:memory:"'), "ledger.url"),
-        (('"sqlite:///ledger.db"', '"sqlite:////"'), "ledger.url"),
+        (('"sqlite:///ledger.db"', '"sqlite:///:memory:"'), "ledger.url: .*:memory:"),
         (('"sqlite:///ledger.db"', '"sqlite:///settings.toml"'), "is not a SQLite database; move it away or"),
-        (("[service]", "[service"), "line 1"),
+        (("[service]", "[service"), "line 1, column"),
     ],
 )
-def test_mistake_in_settings_stops_the_start(settings, change, expected):
+def test_setting_that_cannot_be_is_named(settings, change, expected):
     """
-    A misspelled or impossible setting is named with the nearest right one, and nothing starts.
+    What is wrong with a setting is said with its name, and nothing is made.
     """
     settings.write_text(settings.read_text().replace(*change))
 
-    done = run(["serve", "--port", "0"], settings.parent)
-
-    assert 2 == done.returncode
-    assert re.search(expected, done.stderr), done.stderr
-
-
-def test_all_mistakes_are_told_at_once(settings):
-    """
-    One start shows every mistake, a line each.
-    """
-    settings.write_text(settings.read_text().replace("mode =", "mod =").replace("BTC/USDT", "BTCUSDT") + "dept = 5\n")
-
-    done = run(["serve"], settings.parent)
+    done = run(["keys", "list"], settings.parent)
 
     assert (2, "") == (done.returncode, done.stdout)
-    assert 3 <= len(done.stderr.splitlines())
+    assert re.search(expected, done.stderr), done.stderr
+    assert not (settings.parent / "pepper").exists()
 
 
-@pytest.mark.parametrize("command", [["serve"], ["keys", "list"], ["quote", "BTC/USDT", "1"]])
+@pytest.mark.parametrize("command", [["keys", "list"], ["quote", "BTC/USDT", "1"]])
 def test_missing_settings_file_is_named(tmp_path, command):
     """
     Without a settings file the command says which one it looked for.
@@ -296,9 +292,8 @@ def test_keys_are_made_listed_and_revoked(settings):
     assert [key_id, "desk-1", "quote,execute"] == line.split("\t")[:3] and line.endswith("\t")
     assert made.stdout.strip() not in listed.stdout
 
-    for _ in range(2):
-        revoked = run(["keys", "revoke", key_id], folder)
-        assert (0, "", f"key {key_id} is revoked\n") == (revoked.returncode, revoked.stdout, revoked.stderr)
+    revoked = run(["keys", "revoke", key_id], folder)
+    assert (0, "", f"key {key_id} is revoked\n") == (revoked.returncode, revoked.stdout, revoked.stderr)
     assert re.search(r"\t20\d\d-.*\t20\d\d-", run(["keys", "list"], folder).stdout)
 
     unknown = run(["keys", "revoke", "nobody"], folder)
@@ -497,32 +492,29 @@ def test_execute_for_a_person(demo):
     assert re.search(r"execution [0-9a-f]{32}", done.stdout)
 
 
-@pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("command", "key", "expected"),
     [
-        (["quote", "BTX/USDT", "1"], None, "unknown_symbol"),
-        (["quote", "BTC/USDT", "one"], None, "invalid_parameter"),
-        (["quote", "[red]", "1"], None, "unknown_symbol|invalid_parameter"),
-        (["execute", "BTC/USDT", "1"], None, "missing_parameter"),
-        (["execute", "BTC/USDT", "1", "--side", "buy", "--limit-price", "1"], None, "limit_not_met"),
-        (["quote", "BTC/USDT", "1"], "iob_test_0123456789_" + "a" * 49, "unauthenticated"),
+        (["quote", "BTX/USDT", "1"], None, "unknown_symbol: "),
+        (["quote", "[red]", "1"], None, "(unknown_symbol|invalid_parameter): "),
+        (["quote", "BTC/USDT", "one", "--json"], None, "invalid_parameter"),
+        (["execute", "BTC/USDT", "1"], None, "missing_parameter: "),
+        (["execute", "BTC/USDT", "1", "--side", "buy", "--limit-price", "1", "--json"], None, "limit_not_met"),
+        (["quote", "BTC/USDT", "1"], "iob_test_0123456789_" + "a" * 49, "unauthenticated: "),
     ],
 )
-def test_refusal_exits_with_1(demo, as_json, command, key, expected):
+def test_refusal_exits_with_1(demo, command, key, expected):
     """
     What the service refuses goes to stderr with its code for a person, to stdout for a program; the status is 1.
     """
-    client = {"IOB_URL": demo.url, "IOB_API_KEY": key or demo.key()}
-    done = run([*command, *(["--json"] if as_json else [])], demo.folder, **client)
+    done = run(command, demo.folder, IOB_URL=demo.url, IOB_API_KEY=key or demo.key())
 
     assert 1 == done.returncode
-    if as_json:
-        assert re.fullmatch(expected, json.loads(done.stdout)["code"])
-        assert "" == done.stderr
+    if "--json" in command:
+        assert (expected, "") == (json.loads(done.stdout)["code"], done.stderr)
     else:
         assert "" == done.stdout
-        assert re.match(f"({expected}): ", done.stderr)
+        assert re.match(expected, done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +522,7 @@ def test_refusal_exits_with_1(demo, as_json, command, key, expected):
     [
         ({"IOB_URL": "http://127.0.0.1:9", "IOB_API_KEY": "x"}, "no service answers on http://127.0.0.1:9"),
         ({"IOB_URL": "nowhere", "IOB_API_KEY": "x"}, "no service answers on nowhere"),
-        ({"IOB_URL": "http://127.0.0.1:9"}, "give the API key in the variable IOB_API_KEY or with --key-file"),
+        ({"IOB_URL": "http://127.0.0.1:9"}, "give the API key in the variable IOB_API_KEY or with --key-file\n"),
         ({"IOB_URL": "http://127.0.0.1:9", "IOB_API_KEY": "a\nb"}, "give the API key in the variable"),
     ],
 )
@@ -549,7 +541,7 @@ def test_key_file_that_cannot_be_read_is_named(tmp_path):
     A key file that is not there, or holds no text, is named.
     """
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    for file in ("missing", "bytes", "."):
+    for file in ("missing", "bytes"):
         done = run(["quote", "BTC/USDT", "1", "--url", "http://127.0.0.1:9", "--key-file", file], tmp_path)
         assert (2, f"--key-file: {file} cannot be read\n") == (done.returncode, done.stderr)
 

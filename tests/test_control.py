@@ -394,3 +394,56 @@ async def test_pepper_that_cannot_be_used_leaves_the_ledger_free(path):
         with pytest.raises(ConfigError, match="short"):
             async with key_desk(path, "simulated", bad):
                 pass
+
+
+async def test_revoked_key_is_out_of_force_even_if_that_cannot_be_recorded(path):
+    """
+    A key that somebody wants revoked stops working at once, also while the ledger is out of reach.
+    """
+    ledger = SqliteLedger.open(path, "simulated")
+    ring = KeyRing(PEPPER, "simulated")
+    desk = LocalKeyDesk(ledger, ring)
+    text, key = await desk.create("demo", ["quote"])
+    assert ring.check(text) is not None
+    await ledger.close()
+
+    with pytest.raises(Unavailable, match="ledger_unavailable"):
+        await desk.revoke(key.key_id)
+    assert ring.check(text) is None
+
+
+async def test_keys_changed_at_the_same_time_end_as_the_ledger_has_them(server):
+    """
+    However many keys are made and revoked at once, those in force are those that the ledger says are.
+    """
+    async with asking(server.path) as desk:
+        made = await asyncio.gather(*(desk.create("demo", ["quote"]) for _ in range(20)))
+        revoking = (desk.revoke(key.key_id) for _, key in made[::2])
+        await asyncio.gather(*revoking, *(desk.create("demo", ["quote"]) for _ in range(10)))
+        listed = await desk.list()
+
+    assert 20 == len([key for key in listed if key.revoked_at is None])
+    assert [False, True] * 10 == [server.ring.check(text) is not None for text, _ in made]
+
+
+async def test_link_in_the_sockets_place_is_not_followed(server):
+    """
+    A key is not asked for at a socket that somebody else's link leads to.
+    """
+    place = socket_path(server.path)
+    place.rename(place.with_name("elsewhere"))
+    place.symlink_to("elsewhere")
+
+    with pytest.raises(LedgerLocked):
+        async with asking(server.path):
+            pass
+
+
+def test_two_names_of_a_ledger_have_one_socket(tmp_path):
+    """
+    The command line finds the server whichever name of the ledger its settings hold.
+    """
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+
+    assert socket_path(tmp_path / "real" / "ledger.db") == socket_path(tmp_path / "link" / "ledger.db")

@@ -440,6 +440,7 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 
 @needs(None)
+@docs(security=[])
 @operation("Check life", "200 while the process runs.", schemas.HealthSchema, ())
 async def get_healthz(request: web.Request) -> web.Response:
     """Answer ``GET /healthz``."""
@@ -447,6 +448,7 @@ async def get_healthz(request: web.Request) -> web.Response:
 
 
 @needs(None)
+@docs(security=[])
 @operation(
     "Check readiness",
     "200 if every symbol has enough live venues, else 503 with every venue's reason.",

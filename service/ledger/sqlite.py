@@ -74,11 +74,14 @@ class _Writer:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._waiting: queue.Queue[_Operation | None] = queue.Queue(QUEUE_MAX)
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="ledger writer", daemon=True)
         self._thread.start()
 
     def submit(self, run: Callable[[sa.Connection], T]) -> Future[T]:
         """Queue an operation; its future is done when its transaction is synced, or failed."""
+        if self._closed:
+            raise _unavailable()
         operation = _Operation(run, Future())
         try:
             self._waiting.put_nowait(operation)
@@ -88,6 +91,7 @@ class _Writer:
 
     def close(self) -> None:
         """Finish what waits, then end the thread."""
+        self._closed = True
         self._waiting.put(None)
         self._thread.join()
 
@@ -124,7 +128,7 @@ class _Writer:
             log.warning("ledger.unavailable", error=str(error.orig), waiting=len(batch))
             for operation in batch:
                 if operation.take():
-                    operation.result.set_exception(_unavailable())
+                    operation.result.set_exception(_unavailable(error))
         except Exception as error:
             if len(taken) > 1:
                 for operation in taken:
@@ -132,7 +136,7 @@ class _Writer:
                 return
             log.exception("ledger.failed")
             for operation in taken:
-                operation.result.set_exception(_unavailable() if type(error) is sa.exc.DatabaseError else error)
+                operation.result.set_exception(_unavailable(error) if type(error) is sa.exc.DatabaseError else error)
         else:
             for operation, result in zip(taken, results, strict=True):
                 operation.result.set_result(result)
@@ -147,6 +151,7 @@ class SqliteLedger:
         self._lock = lock
         self._engine = engine
         self._ledger_id = ledger_id
+        self._closed = False
         self._writer = _Writer(engine)
         self._read_engine = _engine(path, "BEGIN")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="ledger reader")
@@ -164,7 +169,7 @@ class SqliteLedger:
             LedgerLocked: If another process has it open.
             ConfigError: If it cannot be used, and why; it has not been changed then.
         """
-        path = path.absolute()
+        path = _resolved(path)
         if path.name in ("", ":memory:"):
             raise ConfigError([f"ledger.url: {path} is not the name of a file; the record is kept in one"])
         with ExitStack() as undo:
@@ -258,6 +263,7 @@ class SqliteLedger:
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
+        self._closed = True
         self._writer.close()
         self._reader.shutdown()
         self._read_engine.dispose()
@@ -279,6 +285,8 @@ class SqliteLedger:
             with self._read_engine.connect() as connection:
                 return run(connection)
 
+        if self._closed:
+            raise _unavailable()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await asyncio.get_running_loop().run_in_executor(self._reader, read)
@@ -286,8 +294,10 @@ class SqliteLedger:
             raise _unavailable() from error
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("ledger_unavailable", "the record cannot be reached; nothing was executed")
+def _unavailable(cause: Exception | None = None) -> Unavailable:
+    refusal = Unavailable("ledger_unavailable", "the record cannot be reached; nothing was executed")
+    refusal.__cause__ = cause
+    return refusal
 
 
 def _record(connection: sa.Connection, execution: Execution) -> tuple[Outcome, StoredExecution | None]:
@@ -325,6 +335,14 @@ def _quote_used(connection: sa.Connection, quote_key: bytes) -> bool:
     return connection.execute(schema.select_quote_use, {"key": quote_key}).one_or_none() is not None
 
 
+def _resolved(path: Path) -> Path:
+    """Give the one name of a file that links lead to: one file is one record, with one lock."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a NUL
+        raise _unusable(path, error) from error
+
+
 def _locked(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -341,7 +359,7 @@ def _locked(path: Path) -> IO[bytes]:
     return lock
 
 
-def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
+def _unusable(path: Path, error: OSError | RuntimeError | ValueError) -> ConfigError:
     if isinstance(error, FileExistsError):
         reason = "its folder is a file"
     else:
@@ -379,7 +397,7 @@ def _engine(path: Path, begin: str) -> sa.Engine:
             connection.execute(f"PRAGMA {pragma}={wanted}")
         return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=StaticPool)
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=StaticPool, hide_parameters=True)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 

@@ -364,12 +364,20 @@ def check_problem(reply):
 
 
 @pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory):
-    """A migrated ledger without executions, to be copied: making one takes longer than most tests."""
+def ledger_with_keys(tmp_path_factory):
+    """A ledger with keys and no executions, to be copied, and the keys' texts: making one takes longer than a test."""
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    ledger = SqliteLedger.open(path, "live")
-    _run_elsewhere(ledger.close)
-    return path
+    texts, stored = make_keys(KeyRing(PEPPER, "live"))
+
+    async def make():
+        ledger = SqliteLedger.open(path, "live")
+        for key in stored.values():
+            await ledger.add_key(key)
+        await ledger.revoke_key(stored["revoked"].key_id, datetime(2026, 11, 1, 1, tzinfo=UTC))
+        await ledger.close()
+
+    _run_elsewhere(make)
+    return path, texts
 
 
 @pytest.fixture
@@ -407,19 +415,16 @@ def make_keys(ring):
 
 
 @pytest.fixture
-async def house(clock, tmp_path, empty_ledger, log_bytes, aiohttp_client, request):
-    """The service with fresh books of three venues; the marker ``settings`` changes its settings, table by table."""
-    marker = request.node.get_closest_marker("settings")
-    changed = {name: {**SETTINGS.get(name, {}), **table} for name, table in (marker.kwargs if marker else {}).items()}
+async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, request):
+    """The service with fresh books of three venues; an indirect parameter changes its settings, table by table."""
+    tables = getattr(request, "param", {})
+    changed = {name: {**SETTINGS.get(name, {}), **table} for name, table in tables.items()}
     settings = Settings.model_validate({**SETTINGS, **changed})
     path = tmp_path / "ledger.db"
-    shutil.copy(empty_ledger, path)
+    made, texts = ledger_with_keys
+    shutil.copy(made, path)
     real = SqliteLedger.open(path, "live")
     ring = KeyRing(PEPPER, "live")
-    texts, stored = make_keys(ring)
-    for key in stored.values():
-        await real.add_key(key)
-    await real.revoke_key(stored["revoked"].key_id, datetime(2026, 11, 1, 1, tzinfo=UTC))
     ring.hold(await real.keys())
 
     board = Board(settings.market.outlier_bps)

@@ -547,6 +547,19 @@ def test_quiet_market_is_not_frozen(books, step_ms):
     assert not venue.frozen
 
 
+def test_side_that_moved_is_watched_anew():
+    """
+    What the asks did before the bids last moved is not held against the bids.
+    """
+    venue = History()
+    for number in range(20):
+        venue.book(1_000, asks=moving(number))
+    venue.book(1_000, bids=[[100.5, 1.0]], asks=moving(20))
+    venue.book(31_000, bids=[[100.5, 1.0]], asks=moving(21))
+
+    assert not venue.frozen
+
+
 def test_fast_market_is_not_frozen_after_ten_books():
     """
     Ten changes within a second are not half a minute.

@@ -293,6 +293,19 @@ async def test_garbage_with_status_200_never_is_a_book(made, body):
         decode(await asked(venue, body=body), venue="binance", symbol="BTC/USDT", received_at_ns=0)
 
 
+async def test_refusal_is_heard_beside_other_answers(made):
+    """
+    Of two requests for the instruments one is refused, whichever comes in first: the pause is kept.
+    """
+    for refused, answered in (("symbols", "allTickers"), ("allTickers", "symbols")):
+        with aioresponses() as answers:
+            answers.get(re.compile(f".*{refused}.*"), status=429, headers={"Retry-After": "4"}, body="{}")
+            answers.get(re.compile(f".*{answered}.*"), body='{"code":"200000","data":[]}')
+            with pytest.raises(VenueRefusal) as caught:
+                await made("kucoin").load_instruments()
+        assert 4 == caught.value.pause_s
+
+
 async def test_symbol_that_a_venue_does_not_list_is_misuse(made):
     """
     A symbol it never had is not a trouble of the venue's.

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from exchanges import book, ccxt_venue, feed
 from exchanges.clock import MS, SystemClock
@@ -222,6 +223,15 @@ async def test_polls_are_spread_evenly_and_never_closer_than_the_limit(kucoin):
     assert {4, 5} == {names.count("BTC-USDT"), names.count("ETH-USDT")}
 
 
+async def test_first_poll_waits_for_the_limit_after_the_instruments(kucoin):
+    """
+    A request is a request: the one for the instruments counts, too.
+    """
+    async with started([quick("kucoin", kucoin.base_url, rate_limit_ms=400)]):
+        assert await until(lambda: kucoin.polls())
+    assert 0.3 <= kucoin.polls()[0] - kucoin.loads()[0]
+
+
 async def test_one_request_is_under_way_per_venue(kucoin):
     """
     A venue that takes its time is not asked again meanwhile.
@@ -255,14 +265,14 @@ async def test_poll_interval_keeps_its_pace(kucoin):
 # Trouble of one symbol, and of a whole venue.
 
 
-async def test_symbol_that_a_venue_no_longer_knows_does_not_stop_the_others(kucoin, monkeypatch):
+async def test_symbol_that_a_venue_no_longer_knows_does_not_stop_the_others(kucoin):
     """
     One delisted symbol is down; the venue's other symbols go on as before.
     """
 
     async def depth(request):
         if request.query["symbol"] == "ETH-USDT":
-            return web.json_response({"code": "900001", "msg": "symbol not exists"}, status=200)
+            return web.json_response({"code": "400100", "msg": "Unsupported trading pair."}, status=200)
         return None
 
     kucoin.depth = depth
@@ -273,6 +283,25 @@ async def test_symbol_that_a_venue_no_longer_knows_does_not_stop_the_others(kuco
         assert seen(feeds)["kucoin"].live
         # And it is not asked for again soon.
         assert 1 == len(kucoin.polls("ETH-USDT"))
+
+
+async def test_trouble_of_one_symbol_is_told_once_and_probed_ever_less(kucoin):
+    """
+    While a venue's other symbols go on, the one in trouble fills neither the log nor the venue's limit.
+    """
+
+    async def depth(request):
+        if request.query["symbol"] == "ETH-USDT":
+            return web.json_response({}, status=503)
+        return None
+
+    kucoin.depth = depth
+    with capture_logs() as logs:
+        async with started([quick("kucoin", kucoin.base_url)], ("BTC/USDT", "ETH/USDT")) as feeds:
+            assert await until(lambda: "down" == seen(feeds, "ETH/USDT")["kucoin"].state)
+            assert await until(lambda: len(kucoin.polls("ETH-USDT")) >= 5)
+            assert seen(feeds)["kucoin"].live
+    assert 1 == sum(entry["event"] == "venue.request_failed" for entry in logs)
 
 
 @pytest.mark.parametrize("retry_after", ["0.6", "1.5"])
@@ -551,7 +580,7 @@ async def test_symbol_that_no_venue_trades_is_refused_with_the_nearest(kucoin):
         await feeds.close()
 
     assert [
-        "market.symbols: no venue trades 'BTC/USDR'; the nearest are BTC/USDT",
+        "market.symbols: no venue trades 'BTC/USDR'; the nearest are BTC/USDT, ETH/USDT",
         "market.symbols: no venue trades 'XXXXXX'",
     ] == caught.value.problems
 

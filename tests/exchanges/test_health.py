@@ -370,7 +370,9 @@ def test_distance_is_in_basis_points_of_the_other():
     # Creeping is not leaping, but what creeps out of the window's reach within ten seconds is.
     ("0:100 4000:103 8000:106", "- - h"),
     ("0:100 6000:103 12000:106 18000:109", "- - - -"),
-    # Confirmed, the new price is the one that leaps are measured from.
+    # Confirmed, the old price is forgotten ...
+    ("0:100 1000:108 2000:108 3000:108 4000:108 4100:108", "- h h h - -"),
+    # ... and the new one is the one that leaps are measured from.
     ("0:100 1000:108 2000:108 3000:108 4000:108 4100:100", "- h h h - h"),
 ])  # fmt: skip
 def test_leap_is_held_until_it_is_confirmed(mids, held):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.ccxt_venue import CcxtVenue, exchange_ids
-from exchanges.venues import UNKNOWN, VENUES, facts, request_interval_ms
+from exchanges.venues import UNKNOWN, VENUES, VenueFacts, facts, request_interval_ms
 
 
 @pytest.mark.parametrize("exchange", VENUES)
@@ -48,6 +48,13 @@ def test_depth_asked_for_is_the_least_that_suffices(exchange, wanted, asked):
     A venue is asked for what it accepts: no fewer levels than wanted, if it has so many.
     """
     assert asked == facts(exchange).depth(wanted)
+
+
+def test_venue_that_gives_no_fewer_than_five_is_asked_for_five():
+    """
+    Who wants one level of it gets five.
+    """
+    assert 5 == VenueFacts(depths=range(5, 11)).depth(1)
 
 
 @given(st.sampled_from(sorted(VENUES)), st.integers(1, 5_000), st.integers(1, 5_000))
