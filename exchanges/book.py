@@ -281,7 +281,7 @@ class Continuity:
         return Reject.OUT_OF_ORDER if late_ms < -CLOCK_LAG_MAX_MS else None
 
     def _leapt(self, ahead: int, at_ns: int) -> bool:
-        """Tell whether the sequence has run *ahead* out of all proportion to its recent pace; no pace yet is no leap."""
+        """Tell whether the sequence has run *ahead* out of all proportion to its recent pace, if that is known."""
         (first_at_ns, first), (last_at_ns, last) = self._sequences[0], self._sequences[-1]
         if last == first or last_at_ns - first_at_ns < PACE_MIN_NS:
             return False

@@ -49,12 +49,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--settings", type=Path, help="settings file (default: settings.toml)")
-    listening = argparse.ArgumentParser(add_help=False)
+    listening = _Parser(add_help=False)
     listening.add_argument("--host", help="address to listen on")
     listening.add_argument("--port", type=_port, help="port to listen on")
-    client = argparse.ArgumentParser(add_help=False)
+    client = _Parser(add_help=False)
     client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
     client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
     client.add_argument("--json", action="store_true", help="print the service's answer as it came")

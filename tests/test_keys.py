@@ -146,6 +146,7 @@ def test_no_single_change_is_accepted(right_checksum):
         f"Bearer {TEXT}",
         TEXT[:-6] + "000000",
     ],
+    ids=map(str, range(19)),
 )
 def test_junk_is_nobodys_key(text):
     """

@@ -93,6 +93,16 @@ class Seen:
     back_after_s: float | None = None
 
 
+async def live_once(feeds, venue):
+    """Wait until a venue has given its first book."""
+    async with asyncio.timeout(12):
+        while True:
+            sources = feeds.board.sources(SYMBOL, feeds_clock.now_ns())
+            if any(source.live for source in sources if source.venue == venue):
+                return
+            await asyncio.sleep(0.02)
+
+
 async def watch(feeds, venue, seen, until):
     """Look at the board again and again until *until* says it is enough, 12 seconds at most."""
     started = monotonic()
@@ -129,8 +139,8 @@ async def run_stack(cases):
         feeds = Feeds(configs, [SYMBOL], Decimal(100), feeds_clock)
         await feeds.start()
         try:
-            while not all(source.live for source in feeds.board.sources(SYMBOL, feeds_clock.now_ns())):
-                await asyncio.sleep(0.02)
+            for venue in VENUES:
+                await live_once(feeds, venue)
             for venue, fault in cases:
                 await watch(feeds, venue, Seen(), lambda source: source.live)
                 one = seen[venue, fault] = Seen()
