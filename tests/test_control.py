@@ -242,6 +242,15 @@ async def test_socket_that_cannot_be_made_is_a_sentence(path):
     await ledger.close()
 
 
+async def test_socket_whose_folder_is_gone_is_a_sentence(server, tmp_path):
+    """
+    Where the folder is not there any more the operator reads that.
+    """
+    with pytest.raises(ConfigError, match="cannot be made: No such file or directory"):
+        async with serving(server.desk, tmp_path / "gone" / "ledger.db"):
+            pass
+
+
 @pytest.mark.parametrize(
     ("left", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import string
@@ -434,3 +435,14 @@ def test_quote_key_hangs_on_pepper_and_ledger():
     assert {32} == {len(key) for key in keys}
     assert quote_key(PEPPER, "a" * 32) == quote_key(PEPPER, "a" * 32)
     assert PEPPER not in keys
+
+
+def test_wrong_checksum_is_junk_even_if_the_record_has_its_digest():
+    """
+    A mistyped key is dropped before anything is looked up, so that not even a digest that fits lets it in.
+    """
+    mistyped = TEXT[:-1] + ("a" if TEXT[-1] != "a" else "b")
+    ring = KeyRing(PEPPER, "simulated")
+    ring.hold([replace(KEY, digest=hmac.digest(PEPPER, mistyped.encode(), "sha256"))])
+
+    assert ring.check(mistyped) is None

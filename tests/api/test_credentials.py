@@ -339,6 +339,22 @@ async def test_request_leaves_one_line_with_everything_on_it(house, method, path
     assert 0 < line["duration_ms"] < 5_000
 
 
+async def test_line_names_the_route_and_never_the_address(house):
+    """
+    An address may hold anything; the log has the route's pattern, or nothing where there is no route.
+    """
+    for path, route in {
+        "/v1/executions/a-typing-error": "/v1/executions/{id}",
+        "/v1/executions/by-client-id/a-typing-error": "/v1/executions/by-client-id/{client_order_id}",
+        "/docs/a-typing-error": "/docs/{file}",
+        "/a-typing-error": None,
+        "/quote?a-typing-error=1": "/quote",
+    }.items():
+        await house.get(path)
+        assert route == house.lines()[-1]["route"]
+    assert b"a-typing-error" not in house.log.getvalue()
+
+
 async def test_line_of_an_execution_tells_what_was_filled(house):
     """
     What the line says of an order is what its answer says.

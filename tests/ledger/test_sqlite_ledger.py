@@ -461,6 +461,18 @@ async def test_database_locked_by_another_is_unavailable_and_recovers(ledger, pa
     assert [("before",), ("after",)] == select(path, "SELECT client_order_id FROM executions ORDER BY seq")
 
 
+async def test_short_lock_of_another_is_waited_out(ledger, path):
+    """
+    A backup that has the file for a moment makes orders wait, not fail.
+    """
+    with locked_by_another(path):
+        order = asyncio.ensure_future(ledger.record(execution()))
+        await reaches(lambda: ledger._writer._waiting.empty() and not order.done())
+        await asyncio.sleep(0.1)
+
+    assert (await order)[0] is Outcome.RECORDED
+
+
 async def test_order_taken_back_never_runs(ledger, path, answer_soon):
     """
     Who was told that nothing was executed can rely on it, even if the database is free a moment later.
