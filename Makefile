@@ -40,11 +40,11 @@ format: $(VENV)/installed-dev ## put the code into its form
 
 $(VENV)/installed: requirements-build.lock requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes --requirement requirements-build.lock
-	$(PIP) install --require-hashes --no-build-isolation --requirement requirements.lock
+	$(PIP) install --require-hashes --no-deps --requirement requirements-build.lock
+	$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
-	$(PIP) install --require-hashes --no-build-isolation --requirement requirements-dev.lock
+	$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements-dev.lock
 	touch $@
