@@ -4,8 +4,8 @@ FROM python:3.13-slim-trixie AS build
 WORKDIR /build
 RUN python -m venv /opt/venv
 COPY requirements-build.lock requirements.lock ./
-RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements-build.lock \
- && /opt/venv/bin/pip install --no-cache-dir --require-hashes --no-build-isolation --requirement requirements.lock
+RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes --no-deps --requirement requirements-build.lock \
+ && /opt/venv/bin/pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exchanges exchanges
 COPY service service
