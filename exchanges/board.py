@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from statistics import median
+from typing import NamedTuple
 
 from exchanges.book import VenueBook
 from exchanges.clock import MS
@@ -21,6 +21,7 @@ from exchanges.health import (
     JumpGuard,
     State,
     Status,
+    median,
     outliers,
 )
 from exchanges.instruments import Instrument
@@ -30,8 +31,7 @@ STALL_NS = 500 * MS
 not read the sockets either."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """
     One venue's part in a symbol at one moment.
 
@@ -134,12 +134,23 @@ class Board:
 
     def held(self, symbol: str) -> bool:
         """Tell whether the symbol's price leapt and has not been confirmed."""
-        return self._guards[symbol].held
+        guard = self._guards.get(symbol)
+        return guard is not None and guard.held
 
     def sources(self, symbol: str, now_ns: int) -> tuple[Source, ...]:
         """Give every venue's part in a symbol as it is at *now_ns*, in the settings' order."""
         self._notice_stall(now_ns)
         return tuple(self._source(venue, symbol, seat, now_ns) for venue, seat in self._seats[symbol].items())
+
+    def seated(self, venue: str, symbol: str) -> bool:
+        """Tell whether a venue has a seat for a symbol."""
+        return venue in self._seats.get(symbol, ())
+
+    def source(self, venue: str, symbol: str, now_ns: int) -> Source | None:
+        """Give one venue's part in a symbol as it is at *now_ns*, or None where it has no seat."""
+        self._notice_stall(now_ns)
+        seat = self._seats.get(symbol, {}).get(venue)
+        return None if seat is None else self._source(venue, symbol, seat, now_ns)
 
     def _source(self, venue: str, symbol: str, seat: _Seat, now_ns: int) -> Source:
         status = seat.health.status(now_ns)
@@ -211,7 +222,7 @@ class Board:
                     self._on_change(venue, symbol, before, status)
 
 
-def _fresh_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, Decimal]:
+def _fresh_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, int]:
     return {
         venue: seat.shown.mid
         for venue, seat in seats.items()
@@ -219,7 +230,7 @@ def _fresh_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, Decimal]:
     }
 
 
-def _live_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, Decimal]:
+def _live_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, int]:
     return {
         venue: seat.book.mid
         for venue, seat in seats.items()

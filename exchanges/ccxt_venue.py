@@ -11,8 +11,10 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -31,8 +33,9 @@ INSTRUMENTS_BODY_MAX_BYTES = 64 * 1024 * 1024
 HTTP_TIMEOUT_MS = 30_000
 """ccxt's own; callers set shorter ones around a whole call."""
 PAUSE_DEFAULT_S = 60.0
-PAUSE_MAX_S = 3_600.0
-"""How long a venue that said 418 or 403 is left alone when it does not say, and at most when it does."""
+PAUSE_MAX_S = 86_400.0
+"""How long a venue that said 418 or 403 is left alone when it does not say, and at most when it does: after a day it
+is asked once whether it still means it."""
 
 
 def exchange_ids() -> frozenset[str]:
@@ -170,7 +173,7 @@ class CcxtVenue:
             bids=book["bids"],
             asks=book["asks"],
             sequence=book["nonce"],
-            time_ms=None if self.facts.time_is_local else book["timestamp"],
+            time_ms=self._time_ms(book["timestamp"]),
         )
 
     async def close(self) -> None:
@@ -178,6 +181,17 @@ class CcxtVenue:
         await self._ccxt.close()
         for session in self._sessions.values():
             await session.close()
+
+    def _time_ms(self, timestamp: int | None) -> int | None:
+        """Give the venue's own time of the last answer, if it sends one that can be read."""
+        if self.facts.time_is_local:
+            return None
+        if self.facts.time_ms is None:
+            return timestamp
+        try:
+            return self.facts.time_ms(self._ccxt.last_json_response)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
 
     def _is_for(self, symbol: str) -> bool:
         """Tell whether the answer is for the symbol's own market id, where it says what it is for."""
@@ -269,11 +283,12 @@ class CcxtVenue:
         return f"http_{self._answer.status}" if self._answer.status >= 400 else "bad_response"
 
     def _refusal(self, error: Exception) -> VenueRefusal | None:
-        if self._answer is None or self._answer.status not in (403, 418, 429):
+        if self._answer is None or self._answer.status not in (403, 418, 429, 503):
             return None
-        pause_s = _retry_after_s(self._answer.headers.get("retry-after"))
-        if self._answer.status == 429:
-            return None if pause_s is None else VenueRefusal("rate_limited", _words(error), pause_s)
+        pause_s = _retry_after_s(self._answer.headers)
+        if self._answer.status in (429, 503):
+            reason = "rate_limited" if self._answer.status == 429 else self._reason()
+            return None if pause_s is None else VenueRefusal(reason, _words(error), pause_s)
         return VenueRefusal("banned", _words(error), PAUSE_DEFAULT_S if pause_s is None else pause_s)
 
 
@@ -295,11 +310,24 @@ def _positive(number: float | None) -> Decimal | None:
     return None if not number or not math.isfinite(number) or number < 0 else exact(float(number))
 
 
-def _retry_after_s(value: str | None) -> float | None:
-    """Read delay-seconds; a date, or anything else, is as good as nothing said."""
-    if value is None or not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read seconds or an HTTP date, by the answer's own clock where it tells it; anything else is nothing said."""
+    value = headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+        return min(float(value), PAUSE_MAX_S)
+    until = _http_date(value)
+    if until is None:
         return None
-    return min(float(value), PAUSE_MAX_S)
+    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return min(max(0.0, (until - now).total_seconds()), PAUSE_MAX_S)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _words(error: Exception) -> str:

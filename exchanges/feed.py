@@ -10,24 +10,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
 
 import structlog
 
 from exchanges.board import Board
-from exchanges.book import BookRejected, Continuity, RawBook, Reject, decode
+from exchanges.book import BookRejected, RawBook, Reject, decode
 from exchanges.ccxt_venue import CcxtVenue, exchange_ids
 from exchanges.clock import MS, Clock
+from exchanges.continuity import Continuity
 from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse, VenueRefusal
 from exchanges.health import State, Status
 from exchanges.instruments import Instrument
 
 POLL_TIMEOUT_MS = 3_000
 """A poll that takes longer has failed; what it brought would be that old."""
-INSTRUMENTS_TIMEOUT_MS = 30_000
+INSTRUMENTS_TIMEOUT_MS = 10_000
+"""For the first load; a refresh, which no poll waits for longer than it must, gets half of ``stale_after_ms``."""
 INSTRUMENTS_REFRESH_MS = 24 * 3_600_000
 INSTRUMENTS_RETRY_MS = 3_600_000
 """After a refresh that failed; no book is polled while one is under way."""
@@ -55,6 +57,7 @@ class VenueConfig:
         stale_after_ms: Age at which a book stops counting; None for the default.
         taker_fee_bps: In place of what the venue reports.
         base_url: See ``CcxtVenue``.
+        symbols: What the venue trades a served symbol as, where that is another symbol.
     """
 
     name: str
@@ -65,14 +68,46 @@ class VenueConfig:
     stale_after_ms: int | None = None
     taker_fee_bps: Decimal | None = None
     base_url: str | None = None
+    symbols: Mapping[str, str] = field(default_factory=dict)
+
+    def own(self, symbol: str) -> str:
+        """Give what the venue trades a served symbol as."""
+        return self.symbols.get(symbol, symbol)
+
+
+def stable_pairs(configs: Sequence[VenueConfig], symbols: Sequence[str]) -> list[tuple[str, str]]:
+    """
+    Name the symbols that prices are converted through, for all venues that serve a symbol from another one.
+
+    Returns:
+        Per pair of assets, the two symbols that it may be traded as, the one in the served symbol's terms first.
+    """
+    pairs: dict[frozenset[str], tuple[str, str]] = {}
+    for config in configs:
+        for symbol in symbols:
+            wanted, own = symbol.partition("/")[2], config.own(symbol).partition("/")[2]
+            if own != wanted:
+                pairs.setdefault(frozenset((wanted, own)), (f"{wanted}/{own}", f"{own}/{wanted}"))
+    return list(pairs.values())
 
 
 class VenueFeed:
     """One venue's loop."""
 
-    def __init__(self, config: VenueConfig, symbols: Sequence[str], board: Board, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: VenueConfig,
+        symbols: Sequence[str],
+        board: Board,
+        clock: Clock,
+        pairs: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """
         Prepare the venue and take its seats on the board.
+
+        Args:
+            symbols: Those that are served; the venue's own are asked for.
+            pairs: Symbols of stable pairs, of which the venue is asked for the ones that it trades.
 
         Raises:
             VenueConfigError: If the venue's settings cannot work.
@@ -83,7 +118,10 @@ class VenueFeed:
         )
         limit = config.rate_limit_ms
         self._rate_limit_ms = self._venue.rate_limit_ms(config.depth) if limit is None else limit
-        self.poll_interval_ms = max(config.poll_interval_ms, self._rate_limit_ms * len(symbols))
+        own_symbols = list(dict.fromkeys(config.own(symbol) for symbol in symbols))
+        more_pairs = [pair for pair in pairs if not set(pair) & set(own_symbols)]
+        books = len(own_symbols) + len(more_pairs)  # Of a pair's two names, a venue has one at most.
+        self.poll_interval_ms = max(config.poll_interval_ms, self._rate_limit_ms * books)
         self.stale_after_ms = config.stale_after_ms or max(STALE_AFTER_MS, 2 * self.poll_interval_ms + 1_000)
         if self.stale_after_ms < 2 * self.poll_interval_ms:
             raise VenueConfigError(
@@ -94,8 +132,9 @@ class VenueFeed:
             )
         self._board = board
         self._clock = clock
-        self._symbols = list(symbols)
-        self._continuity = {symbol: self._new_continuity() for symbol in symbols}
+        self._wanted = frozenset(own_symbols)
+        self._symbols = [*own_symbols, *(symbol for pair in more_pairs for symbol in pair)]
+        self._continuity = {symbol: self._new_continuity() for symbol in self._symbols}
         self._instruments_due_ns = 0
         self._last_request_ns: int | None = None
         self._resume_ns = 0
@@ -103,7 +142,7 @@ class VenueFeed:
         self._rejects: dict[str, Reject] = {}
         self.first_load = asyncio.Event()
         self.known_symbols: frozenset[str] = frozenset()
-        for symbol in symbols:
+        for symbol in self._symbols:
             board.seat(config.name, symbol, self.stale_after_ms, clock.now_ns())
 
     def _new_continuity(self) -> Continuity:
@@ -125,18 +164,26 @@ class VenueFeed:
         """Close the venue's connections."""
         await self._venue.close()
 
+    def unknown_mappings(self) -> list[str]:
+        """Name the symbols that the settings want the venue to serve others from, and that it does not trade."""
+        return [
+            f"venues.{self.config.name}.symbols: the venue does not trade {own!r}{_nearest(own, self.known_symbols)}"
+            for own in self.config.symbols.values()
+            if self.known_symbols and own not in self.known_symbols
+        ]
+
     async def _load_instruments_until_there(self) -> None:
         while not self.known_symbols:
-            pause_s = await self._load_instruments()
+            pause_s = await self._load_instruments(INSTRUMENTS_TIMEOUT_MS)
             self.first_load.set()
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
 
-    async def _load_instruments(self) -> float | None:
+    async def _load_instruments(self, timeout_ms: int) -> float | None:
         """Load instruments once; give the seconds to wait before the next try if that failed."""
         await self._keep_rate_limit()
         try:
-            async with asyncio.timeout(INSTRUMENTS_TIMEOUT_MS / 1_000):
+            async with asyncio.timeout(timeout_ms / 1_000):
                 instruments = await self._venue.load_instruments()
         except TimeoutError:
             return self._failed(self._symbols, VenueFailure("timeout", "instruments did not come in time"))
@@ -155,7 +202,8 @@ class VenueFeed:
             if symbol in instruments:
                 self._board.instruct(instruments[symbol])
             elif first:
-                log.info("venue.symbol_unknown", venue=self.config.name, symbol=symbol)
+                if symbol in self._wanted:
+                    log.info("venue.symbol_unknown", venue=self.config.name, symbol=symbol)
                 self._symbols.remove(symbol)
                 self._board.unseat(self.config.name, symbol)
 
@@ -168,7 +216,7 @@ class VenueFeed:
             await self._sleep_until(due_ns[symbol])
             if self._clock.now_ns() >= self._instruments_due_ns:
                 self._instruments_due_ns = self._clock.now_ns() + INSTRUMENTS_RETRY_MS * MS
-                await self._load_instruments()  # What was there stays, if nothing better comes.
+                await self._load_instruments(self.stale_after_ms // 2)  # What was there stays, if nothing better comes.
             await self._keep_rate_limit()
             started_ns = self._clock.now_ns()
             pause_s = await self._poll(symbol)
@@ -179,18 +227,10 @@ class VenueFeed:
 
     def _interval_ms(self, symbol: str) -> int:
         """Poll a symbol in trouble more often, within the venue's limit, so that it is back soon."""
-        status = self._status(symbol)
-        if status.state is State.LIVE:
+        source = self._board.source(self.config.name, symbol, self._clock.now_ns())
+        if source is not None and source.live:
             return self.poll_interval_ms
         return min(self.poll_interval_ms, max(self._rate_limit_ms, PROBE_INTERVAL_MAX_MS // 2))
-
-    def _status(self, symbol: str) -> Status:
-        sources = self._board.sources(symbol, self._clock.now_ns())
-        return next(
-            Status(source.state, source.reason, source.since_ns)
-            for source in sources
-            if source.venue == self.config.name
-        )
 
     async def _poll(self, symbol: str) -> float | None:
         """Poll once and publish; give the seconds to wait before this symbol's next poll if no answer came."""
@@ -212,7 +252,7 @@ class VenueFeed:
         if self._rejects.get(symbol) != rejected.reason:
             log.warning("book.rejected", venue=self.config.name, symbol=symbol, reason=rejected.reason.value)
             self._rejects[symbol] = rejected.reason
-        self._board.reject(self.config.name, symbol, rejected.reason, self._clock.now_ns())
+        self._board.reject(self.config.name, symbol, rejected.reason.value, self._clock.now_ns())
 
     def _publish(self, symbol: str, raw: RawBook, sent_at_ns: int) -> None:
         continuity = self._continuity[symbol]
@@ -221,10 +261,11 @@ class VenueFeed:
             raw,
             venue=self.config.name,
             symbol=symbol,
-            received_at_ns=continuity.received_at_ns(raw, sent_at_ns, answered_at_ns),
+            received_at_ns=sent_at_ns,
             depth=self.config.depth,
             merge_repeats=self._venue.facts.repeats_prices,
         )
+        book = replace(book, received_at_ns=continuity.received_at_ns(raw, sent_at_ns, answered_at_ns))
         continuity.accept(raw, book, answered_at_ns)
         self._rejects.pop(symbol, None)
         self._board.publish(book, answered_at_ns, frozen_side=continuity.frozen_side(answered_at_ns))
@@ -283,9 +324,10 @@ class Feeds:
         self.venues: list[VenueFeed] = []
         self._symbols = symbols
         problems: list[str] = []
+        pairs = stable_pairs(configs, symbols)
         for config in configs:
             try:
-                self.venues.append(VenueFeed(config, symbols, self.board, clock))
+                self.venues.append(VenueFeed(config, symbols, self.board, clock, pairs))
             except VenueConfigError as error:
                 problems += error.problems
         if problems:
@@ -320,10 +362,16 @@ class Feeds:
             log.warning(
                 "venues.late", venues=[feed.config.name for feed in self.venues if not feed.first_load.is_set()]
             )
-        known = frozenset().union(*(feed.known_symbols for feed in self.venues))
-        unknown = [symbol for symbol in self._symbols if symbol not in known]
-        if known and unknown:
-            raise VenueConfigError([_unknown_symbol(symbol, known) for symbol in unknown])
+        problems = [problem for feed in self.venues for problem in feed.unknown_mappings()]
+        loaded = [feed for feed in self.venues if feed.known_symbols]
+        for symbol in self._symbols:
+            asked = [feed for feed in loaded if symbol not in feed.config.symbols]
+            mapped = len(asked) < len(loaded)
+            if loaded and not mapped and not any(symbol in feed.known_symbols for feed in asked):
+                known = frozenset().union(*(feed.known_symbols for feed in loaded))
+                problems.append(f"market.symbols: no venue trades {symbol!r}{_nearest(symbol, known)}")
+        if problems:
+            raise VenueConfigError(problems)
 
     async def _beat(self) -> None:
         while True:
@@ -338,10 +386,9 @@ class Feeds:
         await asyncio.gather(*(feed.close() for feed in self.venues))
 
 
-def _unknown_symbol(symbol: str, known: Iterable[str]) -> str:
+def _nearest(symbol: str, known: Iterable[str]) -> str:
     nearest = get_close_matches(symbol, list(known), n=3, cutoff=0.5)
-    hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
-    return f"market.symbols: no venue trades {symbol!r}{hint}"
+    return f"; the nearest are {', '.join(nearest)}" if nearest else ""
 
 
 __all__ = ["Feeds", "VenueConfig", "VenueFeed", "exchange_ids"]

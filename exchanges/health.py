@@ -14,11 +14,10 @@ Only a live venue contributes.  Staleness is judged when a book is read, not whe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from statistics import median
 
 from exchanges.clock import MS
 
@@ -30,11 +29,14 @@ CONFIRM_NS = 1_000 * MS
 """So many accepted books over at least so long end it."""
 FAILURES_MAX = 3
 """So many requests in a row without a book take a venue down."""
-JUMP_BPS_MAX = 500
+JUMP_BPS_MAX = Decimal(500)
 JUMP_WINDOW_NS = 10_000 * MS
 """A mid that moves by more than this within so long is held back ..."""
 JUMP_CONFIRM_NS = 2_000 * MS
 """... until ``CONFIRMATIONS`` further updates over at least so long agree with it."""
+LEAP_BPS_MAX = Decimal(3_000)
+LEAP_CONFIRM_NS = 60_000 * MS
+"""One of more than this is hardly a market's: it must stand for so long."""
 
 
 class State(StrEnum):
@@ -103,6 +105,8 @@ class Health:
         """Give the state as it is at *now_ns*, having looked at the book's age."""
         if self._received_at_ns is not None and now_ns - self._received_at_ns > self._stale_after_ns:
             self._move(Event.AGED, STALE_REASON, self._received_at_ns + self._stale_after_ns)
+            if self._status.state is State.STALE:  # What had spoiled its book before does not matter any more.
+                self._status = Status(State.STALE, STALE_REASON, self._status.since_ns)
         return self._status
 
     def spoiled(self, reason: str, now_ns: int) -> None:
@@ -175,7 +179,7 @@ class Health:
             self._status = Status(self._status.state, reason, self._status.since_ns)
 
 
-def outliers(mids: Mapping[str, Decimal], outlier_bps: Decimal) -> frozenset[str]:
+def outliers(mids: Mapping[str, int], outlier_bps: Decimal) -> frozenset[str]:
     """
     Name the venues whose mid is more than *outlier_bps* from the median of all.
 
@@ -185,13 +189,44 @@ def outliers(mids: Mapping[str, Decimal], outlier_bps: Decimal) -> frozenset[str
     if len(mids) < 3:
         return frozenset()
     middle = median(mids.values())
-    out = frozenset(venue for venue, mid in mids.items() if apart_bps(mid, middle) > outlier_bps)
+    out = frozenset(venue for venue, mid in mids.items() if apart(mid, middle, outlier_bps))
     return frozenset(mids) if len(mids) - len(out) < 2 else out
 
 
-def apart_bps(mid: Decimal, other: Decimal) -> Decimal:
-    """Give the distance of two mids in basis points of *other*."""
-    return abs(mid - other) / other * 10_000
+def median(mids: Collection[int]) -> int:
+    """Give the middle one of whole numbers, or half the sum of the middle two, rounded down."""
+    ordered = sorted(mids)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
+
+
+def apart(mid: int, other: int, bps_max: Decimal) -> bool:
+    """Tell whether two mids are more than *bps_max*, which has at most 6 decimals, of *other* from each other."""
+    return abs(mid - other) * 10_000_000_000 > int(bps_max * 1_000_000) * other
+
+
+class _Extremes:
+    """The lowest and the highest of recent mids, at a cost that does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._lows: deque[tuple[int, int]] = deque()
+        self._highs: deque[tuple[int, int]] = deque()
+
+    def add(self, mid: int, now_ns: int) -> None:
+        """Take note of a mid; earlier ones that are no more extreme will never be asked for again."""
+        while self._lows and self._lows[-1][1] >= mid:
+            self._lows.pop()
+        while self._highs and self._highs[-1][1] <= mid:
+            self._highs.pop()
+        self._lows.append((now_ns, mid))
+        self._highs.append((now_ns, mid))
+
+    def since(self, from_ns: int) -> list[int]:
+        """Give the lowest and the highest mid since *from_ns*, and forget what was before; nothing if there is none."""
+        for extremes in (self._lows, self._highs):
+            while extremes and extremes[0][0] < from_ns:
+                extremes.popleft()
+        return [extremes[0][1] for extremes in (self._lows, self._highs) if extremes]
 
 
 class JumpGuard:
@@ -199,31 +234,37 @@ class JumpGuard:
 
     def __init__(self) -> None:
         """Begin without a history."""
-        self._recent: deque[tuple[int, Decimal]] = deque()
+        self._recent = _Extremes()
+        self._believed_mid: int | None = None
         self._held_since_ns: int | None = None
-        self._held_mid = Decimal(0)
+        self._held_mid = 0
         self._confirmations = 0
+        self._confirm_ns = JUMP_CONFIRM_NS
 
     @property
     def held(self) -> bool:
         """Tell whether the last leap is still unconfirmed."""
         return self._held_since_ns is not None
 
-    def observe(self, mid: Decimal, now_ns: int) -> None:
+    def observe(self, mid: int, now_ns: int) -> None:
         """Take note of the mid after an accepted book, and hold, confirm or release."""
-        while self._recent and now_ns - self._recent[0][0] > JUMP_WINDOW_NS:
-            self._recent.popleft()
-        leapt = any(apart_bps(mid, earlier) > JUMP_BPS_MAX for _, earlier in self._recent)
-        if not leapt and (self._recent or not self.held):
+        if self.held and self._believed_mid is not None:
+            leapt = apart(mid, self._believed_mid, JUMP_BPS_MAX)
+        else:
+            leapt = any(apart(mid, earlier, JUMP_BPS_MAX) for earlier in self._recent.since(now_ns - JUMP_WINDOW_NS))
+        if not leapt:
             self._settle(mid, now_ns)
-        elif self._held_since_ns is None or apart_bps(mid, self._held_mid) > JUMP_BPS_MAX:
+        elif self._held_since_ns is None or apart(mid, self._held_mid, JUMP_BPS_MAX):
             self._held_since_ns, self._held_mid, self._confirmations = now_ns, mid, 0
+            far = self._believed_mid is not None and apart(mid, self._believed_mid, LEAP_BPS_MAX)
+            self._confirm_ns = LEAP_CONFIRM_NS if far else JUMP_CONFIRM_NS
         else:
             self._confirmations += 1
-            if self._confirmations >= CONFIRMATIONS and now_ns - self._held_since_ns >= JUMP_CONFIRM_NS:
-                self._recent.clear()
+            if self._confirmations >= CONFIRMATIONS and now_ns - self._held_since_ns >= self._confirm_ns:
+                self._recent = _Extremes()
                 self._settle(mid, now_ns)
 
-    def _settle(self, mid: Decimal, now_ns: int) -> None:
-        self._recent.append((now_ns, mid))
+    def _settle(self, mid: int, now_ns: int) -> None:
+        self._recent.add(mid, now_ns)
+        self._believed_mid = mid
         self._held_since_ns = None

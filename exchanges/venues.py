@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -24,6 +25,7 @@ class VenueFacts:
         time_is_local: The "time" that ccxt reports is this machine's own clock and says nothing.
         repeats_prices: Its documented format may list a price more than once.
         request_interval_ms: Between two depth requests, where ccxt weighs them heavier than ``rateLimit`` alone.
+        time_ms: Finds in the answer's JSON the venue's time in Unix milliseconds, where ccxt does not pass it on.
         market_id: Finds in the answer's JSON the venue's own name of the symbol that the book is for, where the answer
             says it and ccxt does not look.
         options: For ccxt's constructor.
@@ -34,6 +36,7 @@ class VenueFacts:
     time_is_local: bool = False
     repeats_prices: bool = False
     request_interval_ms: int | None = None
+    time_ms: Callable[[Any], int] | None = None
     market_id: Callable[[Any], str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,8 +72,12 @@ VENUES: Mapping[str, VenueFacts] = {
         request_interval_ms=100,
         market_id=lambda body: str(body["result"]["s"]),
     ),
-    # Coinbase Exchange: ccxt 4.5.90 always asks for the whole book (level 2).
-    "coinbaseexchange": VenueFacts(),
+    # Coinbase Exchange, "Get product book" (docs.cdp.coinbase.com/api-reference/exchange-api): the answer bears the
+    # time it was made; ccxt 4.5.90 drops it, and always asks for the whole book (level 2).
+    "coinbaseexchange": VenueFacts(
+        time_is_generation=True,
+        time_ms=lambda body: round(datetime.fromisoformat(body["time"]).timestamp() * 1_000),
+    ),
     # Crypto.com: ccxt 4.5.90 cuts the depth to 50.
     "cryptocom": VenueFacts(depths=range(1, 51)),
     # Gate: ccxt 4.5.90 cuts the limit to 1000.

@@ -1,57 +1,97 @@
-"""Scales and rounding of money.
+"""Scales and rounding.
 
-Pure.  Sums and products are exact (``EXACT`` has more digits than any of them needs); what is rounded is rounded
-here, by name and direction.
+Pure.  Money, prices and quantities are whole numbers at fixed scales wherever they are computed with; what is rounded
+is rounded here, by name and direction.
+
+    price, quantity   10**-18   ``exchanges.book.SCALE``
+    money             10**-8    ``MONEY_SCALE``, of every asset
+    rate              10**-10   ``RATE_SCALE``: a share of 1, so that basis points may have 6 decimals
+    basis points      10**-4    ``BPS_SCALE``, where they are an answer
 """
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import partial
 from typing import Final
 
+from exchanges.book import SCALE
+
 MONEY_SCALE: Final = 8
-"""Decimals of every amount of money."""
+BPS_SCALE: Final = 4
+RATE_SCALE: Final = 10
+RATE_ONE: Final[int] = 10**RATE_SCALE
+"""A rate of 1, or 10,000 basis points."""
 RATIO_DIGITS: Final = 12
 """Significant digits of a price that is a quotient."""
-BPS_SCALE: Final = 4
-"""Decimals of basis points."""
+NOTIONAL: Final[int] = 10 ** (2 * SCALE - MONEY_SCALE)
+"""Divides a price times a quantity into money ..."""
+RATED_NOTIONAL: Final[int] = NOTIONAL * RATE_ONE
+"""... and a price times a quantity times a rate."""
 
-# Prices and quantities have at most 12 integer digits and about 35 decimals, rates 6 decimals: a notional with a rate
-# applied has at most 24 + 70 + 6 digits, and sums of thousands of them a few more.
-EXACT: Final = Context(prec=200, rounding=ROUND_HALF_EVEN)
-_UNIT: Final = Decimal(1).scaleb(-MONEY_SCALE)
-_BPS_UNIT: Final = Decimal(1).scaleb(-BPS_SCALE)
 _RATIO: Final = Context(prec=RATIO_DIGITS, rounding=ROUND_HALF_EVEN)
-
-ZERO: Final = Decimal(0)
-BPS: Final = Decimal(10_000)
+_MONEY_PER_QUANTITY: Final[int] = 10 ** (SCALE - MONEY_SCALE)
 
 
-def money_up(amount: Decimal) -> Decimal:
-    """Round to the money's scale, against the client when paying: never below *amount*."""
-    return amount.quantize(_UNIT, ROUND_CEILING, EXACT)
+def up(amount: int, divisor: int) -> int:
+    """Divide and round up: against the client where it pays."""
+    return -(-amount // divisor)
 
 
-def money_down(amount: Decimal) -> Decimal:
-    """Round to the money's scale, against the client when receiving: never above *amount*."""
-    return amount.quantize(_UNIT, ROUND_FLOOR, EXACT)
+def down(amount: int, divisor: int) -> int:
+    """Divide and round down: against the client where it receives."""
+    return amount // divisor
 
 
-def money_near(amount: Decimal) -> Decimal:
-    """Round to the money's scale, half to even: for amounts that are shown and never paid."""
-    return amount.quantize(_UNIT, ROUND_HALF_EVEN, EXACT)
+def near(amount: int, divisor: int) -> int:
+    """Divide by a positive number and round half to even: for what is shown and never paid."""
+    whole, rest = divmod(amount, divisor)
+    doubled = 2 * rest
+    return whole + (doubled > divisor or (doubled == divisor and whole % 2 == 1))
 
 
-def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
-    """Divide, half-even to 12 significant digits."""
-    return _RATIO.divide(numerator, denominator)
+def rate(bps: Decimal) -> int:
+    """Give basis points of at most 6 decimals as a rate."""
+    return int(bps * 1_000_000)
 
 
-def bps(part: Decimal, whole: Decimal) -> Decimal:
-    """Give *part* in basis points of *whole*, half-even to 4 decimals."""
-    # Two roundings in a row could differ from one in the last digit; 200 digits in between make that impossible
-    # for any quotient of numbers this long that is not a tie itself.
-    return EXACT.divide(EXACT.multiply(part, BPS), whole).quantize(_BPS_UNIT, ROUND_HALF_EVEN, EXACT)
+def bps(part: int, whole: int) -> int:
+    """Give *part* in basis points of *whole* (positive), half-even to 4 decimals."""
+    return near(part * 10 ** (4 + BPS_SCALE), whole)
+
+
+def ratio(money: int, quantity: int) -> Decimal:
+    """Give money per quantity: a price, half-even to 12 significant digits."""
+    return _RATIO.divide(Decimal(money * _MONEY_PER_QUANTITY), Decimal(quantity))
+
+
+def quotient(numerator: int, denominator: int) -> Decimal:
+    """Divide amounts of one scale, half-even to 12 significant digits."""
+    return _RATIO.divide(Decimal(numerator), Decimal(denominator))
+
+
+def significant_up(numerator: int, denominator: int) -> int:
+    """Divide positive numbers and round up to 12 significant digits, as far as the quotient has more of them."""
+    unit = _unit(numerator, denominator)
+    return up(numerator, denominator * unit) * unit
+
+
+def significant_down(numerator: int, denominator: int) -> int:
+    """Divide positive numbers and round down to 12 significant digits, as far as the quotient has more of them."""
+    unit = _unit(numerator, denominator)
+    return numerator // (denominator * unit) * unit
+
+
+def significant_near(numerator: int, denominator: int) -> int:
+    """Divide positive numbers, half-even to 12 significant digits, as far as the quotient has more of them."""
+    unit = _unit(numerator, denominator)
+    return near(numerator, denominator * unit) * unit
+
+
+def _unit(numerator: int, denominator: int) -> int:
+    """Give the place of the twelfth significant digit of a quotient, at least 1."""
+    place = max(0, len(str(numerator // denominator)) - RATIO_DIGITS)
+    return int(10**place)
 
 
 def plain(number: Decimal) -> str:
@@ -60,3 +100,24 @@ def plain(number: Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def text(scale: int, number: int) -> str:
+    """Write a whole number of 10**-scale (> 0) as a decimal without exponent or trailing zeros."""
+    if number < 0:
+        return "-" + text(scale, -number)
+    digits = str(number)
+    if len(digits) <= scale:
+        digits = digits.zfill(scale + 1)
+    fraction = digits[-scale:].rstrip("0")
+    return f"{digits[:-scale]}.{fraction}" if fraction else digits[:-scale]
+
+
+price_text = partial(text, SCALE)
+"""Write a price or a quantity."""
+money_text = partial(text, MONEY_SCALE)
+"""Write money."""
+bps_text = partial(text, BPS_SCALE)
+"""Write basis points that were computed here."""
+rate_text = partial(text, RATE_SCALE - 4)
+"""Write a rate in basis points."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from exchanges.board import Board
 from exchanges.clock import Clock, SystemClock
 from exchanges.errors import VenueConfigError
 from exchanges.feed import Feeds, VenueConfig
+from service.accounting import rate
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
@@ -32,7 +34,7 @@ from service.errors import ConfigError
 from service.keys import KeyRing, load_pepper, quote_key
 from service.ledger.protocol import Ledger
 from service.ledger.sqlite import SqliteLedger
-from service.market.book import Rules
+from service.market.screening import Rules
 from service.market.view import MarketView
 from service.settings import Settings
 
@@ -61,10 +63,17 @@ def venue_configs(settings: Settings) -> list[VenueConfig]:
             stale_after_ms=venue.stale_after_ms,
             taker_fee_bps=venue.taker_fee_bps,
             base_url=venue.base_url,
+            symbols=venue.symbols,
         )
         for name, venue in settings.venues.items()
         if venue.enabled
     ]
+
+
+def listings(settings: Settings) -> dict[str, dict[str, str]]:
+    """Give every symbol that is served, with the venues that are switched on and what they trade it as."""
+    venues = venue_configs(settings)
+    return {symbol: {venue.name: venue.own(symbol) for venue in venues} for symbol in settings.market.symbols}
 
 
 def create_app(
@@ -84,13 +93,20 @@ def create_app(
     """
     market = MarketView(
         board,
-        Rules(settings.market.venues_min, settings.market.crossed_bps_max, settings.market.outlier_bps),
+        Rules(
+            venues_min=settings.market.venues_min,
+            crossed_bps_max=settings.market.crossed_bps_max,
+            outlier_bps=settings.market.outlier_bps,
+            depeg_bps=settings.pricing.depeg_bps,
+        ),
+        listings(settings),
     )
     rules = DeskRules(
         market_data=settings.service.mode,
         ttl_ms=settings.quotes.ttl_ms,
         tolerance_bps=settings.quotes.tolerance_bps,
-        markup_bps=settings.pricing.markup_bps,
+        markup_rate=rate(settings.pricing.markup_bps),
+        account_markup_rates={account: rate(bps) for account, bps in settings.pricing.account_markup_bps.items()},
     )
     desk = Desk(market, ledger, QuoteSigner(signing_key), clock, rules, list(poll_intervals_ms), receipt)
     app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
@@ -109,7 +125,7 @@ def create_app(
         ledger=ledger,
         clock=clock,
         market_data=settings.service.mode,
-        sources=board.sources,
+        board=board,
         venues=partial(_reports, settings, board, poll_intervals_ms),
         openapi=openapi.document,
     )
@@ -136,6 +152,8 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
     clock = clock or SystemClock()
     path = ledger_path(settings)
     async with AsyncExitStack() as stack:
+        feeds = _feeds(settings, clock)  # Before anything is made: its settings may not work.
+        stack.push_async_callback(feeds.close)
         pepper = load_pepper(env, path)
         if pepper.made_at is not None:
             log.info("pepper.made", path=str(pepper.made_at))
@@ -143,9 +161,6 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
         stack.push_async_callback(ledger.close)
         ring = KeyRing(pepper.secret, settings.service.mode)
         ring.hold(await ledger.keys())
-        feeds = _feeds(settings, clock)
-        stack.push_async_callback(feeds.close)
-        await _start(feeds)
         await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
         app = create_app(
             settings,
@@ -161,6 +176,7 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
         stack.callback(app[API].desk.close)
+        await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
         log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
         yield address
         log.info("service.stopping")
@@ -205,6 +221,9 @@ async def serve(settings: Settings, env: Mapping[str, str], started: Callable[[s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, env) as address:
+        # What was built up until here stays: the collector need not walk through it, ccxt's tables above all, again.
+        gc.collect()
+        gc.freeze()
         task = None
         if started is not None:
             result = started(address)

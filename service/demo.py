@@ -53,6 +53,7 @@ async def _keep_or_make_key(settings: Settings, env: Mapping[str, str], file: Pa
     try:
         ring.hold(await ledger.keys())
         if ring.check(_read_key(file)) is not None:
+            _keep_private(file)
             return
         text, key = ring.make(ACCOUNT, scopes, datetime.now(UTC))
         await ledger.add_key(key)
@@ -68,6 +69,11 @@ def _read_key(file: Path) -> str:
         return ""
     except OSError as error:
         raise ConfigError([f"{file} cannot be read: {error.strerror}"]) from error
+
+
+def _keep_private(file: Path) -> None:
+    """Take a key's file away from other users, whatever happened to it since it was made."""
+    file.chmod(0o600)
 
 
 def _write_private(file: Path, text: str) -> None:

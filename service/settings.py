@@ -34,6 +34,7 @@ SECRETS = frozenset({"IOB_PEPPER", "IOB_PEPPER_FILE", "IOB_API_KEY", "IOB_URL", 
 SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
 VENUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+ACCOUNT = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 MICRO = Decimal("0.000001")
 SHOWN_MAX = 40
@@ -106,7 +107,7 @@ class MarketSettings(Table):
         texts = [item for item in value if isinstance(item, str)]
         wrong += [f"{_shown(text)} stands there twice" for text in dict.fromkeys(texts) if texts.count(text) > 1]
         if wrong:
-            raise PydanticCustomError("symbols", "{reason}", {"reason": "; ".join(wrong)})
+            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
         return tuple(texts)
 
 
@@ -132,11 +133,37 @@ class QuotesSettings(Table):
 
 
 class PricingSettings(Table):
-    """The desk's own margin."""
+    """The desk's own margin, and when a stable pair may be converted through."""
 
     markup_bps: Decimal = Field(default=Decimal(0), ge=0, le=9999)
+    account_markup_bps: Mapping[str, Decimal] = Field(
+        default={}, description="a table of accounts and their basis points, like { alice = 5 }"
+    )
+    depeg_bps: Decimal = Field(default=Decimal(100), ge=0, le=9999)
 
-    _exact = field_validator("markup_bps", mode="before")(exact_bps)
+    _exact = field_validator("markup_bps", "depeg_bps", mode="before")(exact_bps)
+
+    @field_validator("account_markup_bps", mode="before")
+    @classmethod
+    def _account_markups(cls, value: object) -> dict[str, Decimal]:
+        """Name every account whose number is wrong."""
+        if not isinstance(value, dict):
+            raise ValueError("not a table")
+        markups, wrong = {}, []
+        for account, bps in value.items():
+            try:
+                exact = exact_bps(bps)
+            except ValueError:
+                exact = None
+            if not ACCOUNT.fullmatch(account):
+                wrong.append(f"{_shown(account)} cannot be an account's name: 1 to 32 of a-z 0-9 _ -")
+            elif not isinstance(exact, Decimal) or exact > 9999:
+                wrong.append(f"{account} must be a number from 0 to 9999 with at most 6 decimals, not {_shown(bps)}")
+            else:
+                markups[account] = exact
+        if wrong:
+            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
+        return markups
 
 
 class LogsSettings(Table):
@@ -163,7 +190,28 @@ class VenueSettings(Table):
         repr=False,  # a mistyped one may hold a password
     )
 
+    symbols: Mapping[str, str] = Field(
+        default={}, description='a table of served symbols and the venue\'s own, like { "BTC/USDT" = "BTC/USD" }'
+    )
+
     _exact = field_validator("taker_fee_bps", mode="before")(exact_bps)
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _own_symbols(cls, value: object) -> dict[str, str]:
+        """Name every line that cannot be converted."""
+        if not isinstance(value, dict):
+            raise ValueError("not a table")
+        wrong = []
+        for symbol, own in value.items():
+            spelt = all(isinstance(one, str) and SYMBOL.fullmatch(one) for one in (symbol, own))
+            if not spelt:
+                wrong.append(f"{_shown(symbol)} = {_shown(own)} is not a pair of BASE/QUOTE")
+            elif symbol.partition("/")[0] != own.partition("/")[0]:
+                wrong.append(f"{symbol} cannot be served from {own}: their base assets differ")
+        if wrong:
+            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
+        return dict(value)
 
     @field_validator("base_url")
     @classmethod
@@ -352,14 +400,19 @@ def _name_exchanges(tree: Tree) -> None:
 
 
 def _problems_across(tree: Tree) -> list[str]:
-    """Check that there is a venue to ask, and that mode and venues agree on what is real."""
+    """Check that there is a venue to ask, and what has to agree between tables."""
     enabled = {_key(name): venue for name, venue in _venues(tree).items() if venue.get("enabled", True) is not False}
     if not enabled:
         return ["venues: at least one venue must be enabled; a venue is a table such as [venues.kraken]"]
+    return [*_mixed_modes(tree, enabled), *_unserved(tree, enabled), *_too_soon_stale(enabled)]
+
+
+def _mixed_modes(tree: Tree, venues: Mapping[str, Tree]) -> list[str]:
+    """Say where real and simulated venues stand side by side."""
     service = tree.get("service", {})
     mode = service.get("mode", "live") if isinstance(service, dict) else None
-    redirected = [name for name, venue in enabled.items() if venue.get("base_url") is not None]
-    direct = [name for name in enabled if name not in redirected]
+    redirected = [name for name, venue in venues.items() if venue.get("base_url") is not None]
+    direct = [name for name in venues if name not in redirected]
     if mode == "live" and redirected:
         return [
             f'service.mode: is "live", where no enabled venue may have a base_url, but {", ".join(redirected)} '
@@ -371,6 +424,39 @@ def _problems_across(tree: Tree) -> list[str]:
             f'{"has" if len(direct) == 1 else "have"} none; set it, set enabled = false there, or set mode = "live"'
         ]
     return []
+
+
+def _too_soon_stale(venues: Mapping[str, Tree]) -> list[str]:
+    """Name the venues whose books would go stale between two fetches, as far as the file alone can tell."""
+    problems = []
+    for name, venue in venues.items():
+        stale, interval = venue.get("stale_after_ms"), venue.get("poll_interval_ms", 1000)
+        if type(stale) is int and type(interval) is int and 100 <= stale < 2 * interval:
+            problems.append(
+                f"venues.{name}.stale_after_ms: {stale} is less than twice the poll_interval_ms of {interval}; "
+                f"at least {2 * interval} is needed"
+            )
+    return problems
+
+
+def _unserved(tree: Tree, venues: Mapping[str, Tree]) -> list[str]:
+    """Name what venues are to serve from another symbol, though nobody is to serve it."""
+    market = tree.get("market")
+    served = market.get("symbols") if isinstance(market, dict) else None
+    if not isinstance(served, list | tuple):
+        return []
+    return [
+        f"venues.{name}.symbols: {symbol} is not in market.symbols{_nearest_symbol(symbol, served)}"
+        for name, venue in venues.items()
+        if isinstance(own := venue.get("symbols"), dict)
+        for symbol in own
+        if SYMBOL.fullmatch(symbol) and symbol not in served
+    ]
+
+
+def _nearest_symbol(symbol: str, served: Collection[object]) -> str:
+    close = difflib.get_close_matches(symbol, [one for one in served if isinstance(one, str)], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _unknown_exchanges(tree: Tree, exchanges: list[str], origins: Mapping[KeyPath, str]) -> list[str]:
@@ -401,7 +487,7 @@ def _sentence(detail: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
         reason = _unknown(path, origins)
     elif detail["type"] == "missing" and field:
         reason = f"is required: {accepted(field)}"
-    elif detail["type"] == "symbols":
+    elif detail["type"] == "said":
         reason = detail["msg"]
     elif field and not _table(path) and path != ("venues",):
         shown = f", not {_shown(detail['input'])}" if field.repr else ""

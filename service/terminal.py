@@ -29,8 +29,8 @@ def show_quote(quote: dict[str, Any], console: Console) -> None:
 
 def _show_waterfall(side: dict[str, Any], console: Console) -> None:
     table = Table("step", box=None)
-    table.add_column("amount", justify="right")
-    table.add_column("bps", justify="right")
+    table.add_column("amount", justify="right", no_wrap=True, overflow="fold")
+    table.add_column("bps", justify="right", no_wrap=True, overflow="fold")
     for step in side["waterfall"]:
         table.add_row(step["step"], step["amount"], step["bps"])
     console.print(table)
@@ -39,7 +39,7 @@ def _show_waterfall(side: dict[str, Any], console: Console) -> None:
 def _show_legs(side: dict[str, Any], console: Console) -> None:
     table = Table("venue", box=None)
     for column in ("quantity", "average price", "fee", "fee bps", "levels"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True, overflow="fold")
     for leg in side["legs"]:
         table.add_row(
             leg["venue"], leg["quantity"], leg["average_price"], leg["fee"], leg["fee_bps"], str(leg["levels"])

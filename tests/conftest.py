@@ -13,9 +13,20 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
+from hypothesis import settings
 
-from exchanges.book import Level, VenueBook
+from exchanges.book import Ladder, Level, VenueBook
 from exchanges.clock import MS
+
+settings.register_profile("quick", deadline=None, max_examples=150)
+settings.register_profile("thorough", deadline=None, max_examples=2_000)  # pytest --hypothesis-profile=thorough
+
+
+def pytest_configure(config):
+    """Let laws be tried on fewer examples, unless a profile is asked for."""
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("quick")
+
 
 if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
     # aioresponses 0.7.9 does not know aiohttp 3.14's constructor (its issue #289).
@@ -30,6 +41,12 @@ if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
     aioresponses.core.stream_reader_factory = lambda loop=None: StreamReader(
         ResponseHandler(loop=loop), limit=2**30, loop=loop
     )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A disk that is busy for seconds fails no test; what happens then has tests of its own."""
+    monkeypatch.setattr("service.ledger.sqlite.ANSWER_WITHIN_S", 60)
 
 
 class HeldClock:
@@ -70,7 +87,7 @@ def venue_book(venue, ladder, *, symbol="BTC/USDT", received_at_ns=1_000_000 * M
             asks.append(Level(Decimal(price), Decimal(ask)))
     bids.sort(reverse=True)
     asks.sort()
-    return VenueBook(venue, symbol, tuple(bids), tuple(asks), received_at_ns, sequence)
+    return VenueBook(venue, symbol, Ladder.of(bids), Ladder.of(asks), received_at_ns, sequence)
 
 
 @pytest.fixture(scope="session")

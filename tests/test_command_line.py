@@ -456,7 +456,7 @@ def test_quote_for_a_person(demo):
     assert "simulated prices, mock execution" in done.stdout.splitlines()[0]
     for text in ("buy 0.5 BTC: ", "sell 0.5 BTC: ", "half_spread", "fees", "total", "venue", "quote_id"):
         assert text in done.stdout
-    assert re.search(r"^q1\.\S+$", done.stdout, re.MULTILINE)
+    assert re.search(r"^q2\.\S+$", done.stdout, re.MULTILINE)
 
 
 def test_quote_as_json_and_execute_on_it(demo):

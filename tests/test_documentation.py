@@ -160,17 +160,31 @@ def test_logs_page_lists_every_event_and_key():
     assert events == listed
 
 
+def keys_given(call, module):
+    """Give a call's keywords; of ``**f(…)`` those that the module's own ``f`` puts into what it returns."""
+    made_by = {ast.unparse(keyword.value.func) for keyword in call.keywords if keyword.arg is None}
+    makers = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name in made_by]
+    assert made_by == {maker.name for maker in makers}
+    return {keyword.arg for keyword in call.keywords if keyword.arg} | {
+        ast.literal_eval(node.slice)
+        for maker in makers
+        for node in ast.walk(maker)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    }
+
+
 def test_logs_page_lists_what_handlers_add_to_the_request_line():
     """
     Whatever a handler puts on its request's line is on the page.
     """
     added = set()
     for path in (ROOT / "service/api").glob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text())):
+        module = ast.parse(path.read_text())
+        for call in ast.walk(module):
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith((".update", "record.update")):
                 target = ast.unparse(call.func)
                 if "RECORD" in target or target == "record.update":
-                    added |= {keyword.arg for keyword in call.keywords}
+                    added |= keys_given(call, module)
             if isinstance(call, ast.Subscript) and ast.unparse(call.value) in ("record", "request[RECORD]"):
                 added.add(ast.literal_eval(call.slice))
     row = next(row for row in rows("docs/logs.md", "`request`"))

@@ -94,6 +94,17 @@ def test_settings_cannot_be_changed(settings_file: Path) -> None:
         ({"IOB_VENUES__OKX__ENABLED": "False"}, "venues.okx.enabled", False),
         # The single key wins over the table, whatever their order.
         ({"IOB_VENUES__OKX__DEPTH": "5", "IOB_VENUES__OKX": '{"depth": 7}'}, "venues.okx.depth", 5),
+        (
+            {"IOB_VENUES__OKX__SYMBOLS": '{"BTC/USDT": "BTC/USD"}'},
+            "venues.okx.symbols",
+            {"BTC/USDT": "BTC/USD"},
+        ),
+        (
+            {"IOB_PRICING__ACCOUNT_MARKUP_BPS": '{"alice": 0.1, "bob": "2.50", "eve": 0}'},
+            "pricing.account_markup_bps",
+            {"alice": Decimal("0.1"), "bob": Decimal("2.5"), "eve": Decimal(0)},
+        ),
+        ({"IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE": "5"}, "pricing.account_markup_bps", {"alice": Decimal(5)}),
         # Takes out what the file says.
         ({"IOB_VENUES__KRAKEN__STALE_AFTER_MS": "null"}, "venues.kraken.stale_after_ms", None),
         # Empty is not set.
@@ -186,6 +197,57 @@ def test_environment_wins_over_file(
         ("[venues.okx]\nrate_limit = 3", "venues.okx.rate_limit: unknown key; did you mean venues.okx.rate_limit_ms?"),
         ('[venues.x]\nexchange = "krakn"', 'venues.x.exchange: ccxt knows no exchange "krakn"; did you mean kraken?'),
         ("[venues.zzzzzz]", 'venues.zzzzzz.exchange: ccxt knows no exchange "zzzzzz"; see ccxt\'s list of exchanges'),
+        # The symbols that a venue serves from others of its own.
+        (
+            '[venues.okx]\nsymbols = { "BTC/USTD" = "BTC/USD" }',
+            "venues.okx.symbols: BTC/USTD is not in market.symbols; did you mean BTC/USDT?",
+        ),
+        (
+            '[venues.okx]\nsymbols = { "ETH/EUR" = "ETH/USD" }',
+            "venues.okx.symbols: ETH/EUR is not in market.symbols",
+        ),
+        (
+            '[venues.okx]\nsymbols = { "BTC/USDT" = "ETH/USD" }',
+            "venues.okx.symbols: BTC/USDT cannot be served from ETH/USD: their base assets differ",
+        ),
+        (
+            '[venues.okx]\nsymbols = { "BTC/USDT" = 5 }',
+            'venues.okx.symbols: "BTC/USDT" = 5 is not a pair of BASE/QUOTE',
+        ),
+        (
+            '[venues.okx]\nsymbols = { "BTC/USDT" = "btc/usd" }',
+            'venues.okx.symbols: "BTC/USDT" = "btc/usd" is not a pair of BASE/QUOTE',
+        ),
+        (
+            '[venues.okx]\nsymbols = ["BTC/USD"]',
+            "venues.okx.symbols: must be a table of served symbols and the venue's own, "
+            'like { "BTC/USDT" = "BTC/USD" }, not a list',
+        ),
+        # The margins of single accounts.
+        (
+            "[pricing]\naccount_markup_bps = { alice = 10000 }",
+            "pricing.account_markup_bps: alice must be a number from 0 to 9999 with at most 6 decimals, not 10000",
+        ),
+        (
+            '[pricing]\naccount_markup_bps = { alice = -1, Bob = 5, eve = 0.0000001, "a\\nb" = 1, c = "1e1" }',
+            "pricing.account_markup_bps: alice must be a number from 0 to 9999 with at most 6 decimals, not -1; "
+            '"Bob" cannot be an account\'s name: 1 to 32 of a-z 0-9 _ -; '
+            "eve must be a number from 0 to 9999 with at most 6 decimals, not 1E-7; "
+            '"a\\nb" cannot be an account\'s name: 1 to 32 of a-z 0-9 _ -; '
+            'c must be a number from 0 to 9999 with at most 6 decimals, not "1e1"',
+        ),
+        (
+            "[pricing]\naccount_markup_bps = 5",
+            "pricing.account_markup_bps: must be a table of accounts and their basis points, like { alice = 5 }, not 5",
+        ),
+        (
+            "[pricing]\naccount_markup = { alice = 5 }",
+            "pricing.account_markup: unknown key; did you mean pricing.account_markup_bps?",
+        ),
+        (
+            "[venues.okx]\nsymbol = {}",
+            "venues.okx.symbol: unknown key; did you mean venues.okx.symbols?",
+        ),
         (
             '[venues.Okx]\nexchange = "okx"',
             "venues.Okx: a venue's name is 1 to 32 lower-case letters, digits, _ and -, "
@@ -242,6 +304,16 @@ def test_mistake_in_file_is_one_sentence_about_its_key(settings_file: Path, text
             "market.symbols.x: market.symbols is not a table (set by IOB_MARKET__SYMBOLS__X)",
         ),
         ({"IOB_LOGS": "debug"}, "logs: must be a table: [logs] (set by IOB_LOGS)"),
+        (
+            {"IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE": "much"},
+            'pricing.account_markup_bps: alice must be a number from 0 to 9999 with at most 6 decimals, not "much" '
+            "(set by IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE)",
+        ),
+        (
+            {"IOB_VENUES__KRAKEN__SYMBOLS": '{"BTC/USDT": "ETH/USD"}'},
+            "venues.kraken.symbols: BTC/USDT cannot be served from ETH/USD: their base assets differ "
+            "(set by IOB_VENUES__KRAKEN__SYMBOLS)",
+        ),
         (
             {"IOB_QUOTES__TOLERANCE_BPS": "Infinity"},
             "quotes.tolerance_bps: must be a number from 0 to 9999 with at most 6 decimals, not Infinity "
@@ -382,6 +454,9 @@ def test_all_mistakes_are_reported_at_once(settings_file: Path) -> None:
         [venues.krakn]
         depth = "all"
         base_url = "http://h"
+        symbols = { "BTC/USDT" = "ETH/USD" }
+        [pricing]
+        account_markup_bps = { alice = "much" }
     """)
 
     found = problems_of(settings_file, {"IOB_QUOTES__TTL": "1"}, EXCHANGES)
@@ -393,10 +468,47 @@ def test_all_mistakes_are_reported_at_once(settings_file: Path) -> None:
         "market.venues_min",
         "venues.krakn.depth",
         "venues.krakn.exchange",
+        "venues.krakn.symbols",
         "service.mode",
         "quotes.ttl",
+        "pricing.account_markup_bps",
     } == {problem.split(":")[0] for problem in found}
-    assert 8 == len(found)
+    assert 10 == len(found)
+
+
+@pytest.mark.parametrize("symbol", ["btc/usdt", "BTC\\nUSDT", "B" * 9_000])
+def test_symbol_that_is_none_is_one_mistake_on_one_line(settings_file: Path, symbol: str) -> None:
+    """
+    What cannot be a symbol is named once, and briefly; whether it is served is not asked any more.
+    """
+    settings_file.write_text(f'{MINIMAL}symbols = {{ "{symbol}" = "BTC/USD" }}')
+
+    (problem,) = problems_of(settings_file)
+    assert problem.startswith('venues.kraken.symbols: "')
+    assert problem.endswith('= "BTC/USD" is not a pair of BASE/QUOTE')
+    assert len(problem) < 150
+
+
+def test_every_line_of_a_table_of_symbols_is_checked(settings_file: Path) -> None:
+    """
+    A symbol that nobody is to serve and one that cannot be converted are named in one go, of every venue.
+    """
+    settings_file.write_text("""
+        market.symbols = ["BTC/USDT", "ETH/USDT"]
+        [venues.kraken]
+        symbols = { "BTC/USDT" = "ETH/USD", "ETH/UST" = "ETH/USD" }
+        [venues.okx]
+        symbols = { "BTC/UST" = "BTC/USD" }
+        [venues.bybit]
+        enabled = false
+        symbols = { "BTC/UST" = "BTC/USD" }
+    """)
+
+    assert [
+        "venues.kraken.symbols: BTC/USDT cannot be served from ETH/USD: their base assets differ",
+        "venues.kraken.symbols: ETH/UST is not in market.symbols; did you mean ETH/USDT?",
+        "venues.okx.symbols: BTC/UST is not in market.symbols; did you mean BTC/USDT?",
+    ] == problems_of(settings_file)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,32 @@ async def test_two_venues_go_and_one_comes(tmp_path):
     assert [["binance", "kraken", "okx"], ["okx", "bitstamp"]] == seen
 
 
+async def test_venue_that_trades_in_dollars_serves_tether_after_adding_a_line(tmp_path):
+    """
+    One line in a venue's table, and its dollars are quoted in USDT through the live stable pair, which nobody named.
+    """
+    async with simulated() as base_url:
+        settings_of(tmp_path, ["BTC/USDT"], dict.fromkeys(["okx", "bitstamp"], base_url))
+        with (tmp_path / "settings.toml").open("a") as file:
+            file.write('symbols = { "BTC/USDT" = "BTC/USD" }\n')
+        async with running(load_settings(tmp_path / "settings.toml", {}), {}) as address:
+            quote = await ask(tmp_path, address, "/quote?symbol=BTC/USDT&quantity=0.01&venues=bitstamp&fills=true")
+            symbols = await ask(tmp_path, address, "/v1/symbols")
+
+    for side, crossing in {"buy": "sell", "sell": "buy"}.items():
+        [leg] = quote[side]["legs"]
+        assert ("bitstamp", "BTC/USD", "0.01") == (leg["venue"], leg["symbol"], leg["quantity"])
+        assert ("USDT/USD", crossing) == (leg["conversion"]["symbol"], leg["conversion"]["side"])
+        for fill in quote[side]["fills"]:
+            exact = Fraction(fill["conversion"]["own_price"]) / Fraction(fill["conversion"]["price"])
+            worse = Fraction(fill["price"]) - exact if side == "buy" else exact - Fraction(fill["price"])
+            assert "bitstamp" == fill["conversion"]["venue"]
+            assert 0 <= worse < Fraction(1, 10**7)  # Twelve digits of about 64000, against the client.
+    assert [("BTC/USDT", ["BTC/USDT", "BTC/USD"])] == [
+        (symbol["symbol"], [venue["symbol"] for venue in symbol["venues"]]) for symbol in symbols["symbols"]
+    ]
+
+
 async def test_misspelled_symbol_fails_at_start_with_the_nearest(tmp_path):
     """
     A symbol that no venue trades is named at start, with what was probably meant.

@@ -97,8 +97,8 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
         request[RECORD].update(account=principal.account, key_id=principal.key_id)
         if scope not in principal.scopes:
             raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
-        if not any(schema["location"] == "querystring" for schema in schemas):
-            refuse_query(request)
+    if not any(schema["location"] in ("querystring", "json") for schema in schemas):
+        refuse_query(request)
     return await handler(request)
 
 

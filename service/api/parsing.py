@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
@@ -46,8 +47,10 @@ class ContractParser:
         Raises:
             RequestError: 400, with all faults found.
         """
+        handler = request.match_info.handler
         if location == "json":
             data, faults = await _body(request)
+            faults += _unknown_parameters(request)
             kind, unknown_code = "pointer", "unknown_field"
         else:
             values = request.query if location == "querystring" else request.match_info
@@ -57,6 +60,8 @@ class ContractParser:
             loaded = schema.load(data)
         except ValidationError as error:
             faults += _faults(error.messages, kind, unknown_code)
+        if location == "querystring" and (also := getattr(handler, "__also_check__", None)) is not None:
+            faults += also(request, data)
         if faults:
             raise refused(faults)
         return loaded  # type: ignore[no-any-return]
@@ -71,7 +76,21 @@ def refused(faults: list[Fault]) -> RequestError:
 def refuse_query(request: web.Request) -> None:
     """Refuse any query on a route that has no parameters."""
     if request.query:
-        raise refused([Fault(name, "unknown_parameter", "is not a parameter of this route") for name in request.query])
+        raise refused(_unknown_parameters(request))
+
+
+def _unknown_parameters(request: web.Request) -> list[Fault]:
+    return [Fault(name, "unknown_parameter", "is not a parameter of this route") for name in request.query]
+
+
+def also_check(check: Callable[[web.Request, Mapping[str, str]], list[Fault]]) -> Callable[[Handler], Handler]:
+    """Let a handler's query be checked for what its schema cannot know, so that all faults are told at once."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__also_check__ = check  # type: ignore[attr-defined]
+        return handler
+
+    return mark
 
 
 def check_media_type(request: web.Request) -> None:
@@ -83,7 +102,7 @@ def check_media_type(request: web.Request) -> None:
     """
     if request.content_length is not None and request.content_length > BODY_MAX_BYTES:
         raise RequestError("body_too_large", f"at most {BODY_MAX_BYTES} bytes are read")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if any(value.lower() != "identity" for value in request.headers.getall("Content-Encoding", [])):
         raise RequestError("unsupported_media_type", "send the body without a Content-Encoding")
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise RequestError("unsupported_media_type", "send application/json in UTF-8")

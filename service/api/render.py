@@ -7,47 +7,55 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from exchanges.board import Source
-from exchanges.book import Side
+from exchanges.book import Side, units
+from exchanges.clock import MS
 from exchanges.instruments import Instrument
-from service.accounting import EXACT, ZERO, bps, plain
+from service.accounting import bps, bps_text, money_text, plain, price_text, rate_text
 from service.desk.desk import Decision, executed_fills
-from service.desk.execution import REJECTED
+from service.desk.execution import FILLED, REJECTED
 from service.desk.orders import Quote
-from service.market.book import BookLevel, ConsolidatedBook, used
-from service.pricing.quote import SideQuote
+from service.market.book import BookLevel, ConsolidatedBook, Snapshot
+from service.market.screening import used
+from service.market.side import Hop
+from service.pricing.bounds import QUANTITY_UNIT, Ask
+from service.pricing.depth import Band, Resting
+from service.pricing.quote import Leg, SideQuote
 
 Message = dict[str, Any]
 
 
 def moment(time: datetime) -> str:
     """Write a UTC time with milliseconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1_000:03d}Z"
+    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _or_null(number: Decimal | None) -> str | None:
     return None if number is None else plain(number)
 
 
+def _price_or_null(number: int | None) -> str | None:
+    return None if number is None else price_text(number)
+
+
+def _bps_or_null(number: int | None) -> str | None:
+    return None if number is None else bps_text(number)
+
+
 def quote_message(quote: Quote, *, with_fills: bool = False) -> Message:
     """Write a quote; *with_fills* adds every single fill to its sides."""
     request = quote.request
-    requested: Message = {
-        "quantity": plain(request.quantity),
-        "side": request.sides[0].value if len(request.sides) == 1 else "both",
-    }
-    if request.limit_price is not None:
-        requested["limit_price"] = plain(request.limit_price)
+    requested = _requested(request.ask) | {"side": request.sides[0].value if len(request.sides) == 1 else "both"}
     if request.venues is not None:
         requested["venues"] = list(request.venues)
     if request.exclude_venues is not None:
         requested["exclude_venues"] = list(request.exclude_venues)
-    book = quote.book
+    book, sources, at_ns = quote.snapshot
     return {
         "quote_id": quote.quote_id,
         "kind": "indicative",
@@ -62,79 +70,119 @@ def quote_message(quote: Quote, *, with_fills: bool = False) -> Message:
         "expires_at": moment(quote.expires_at),
         "expires_in_ms": round((quote.expires_at - quote.created_at).total_seconds() * 1_000),
         **{
-            side.value: _side(quote.sides[side], book, with_fills) if side in quote.sides else None
+            side.value: _side(quote.sides[side], book, at_ns, with_fills) if side in quote.sides else None
             for side in (Side.BUY, Side.SELL)
         },
         "market": _market(book),
-        "sources": [source_message(source) for source in book.sources],
+        "sources": [source_message(source) for source in sources],
         "warnings": [{"code": code} for code in _warnings(quote)],
     }
 
 
-def _side(priced: SideQuote, book: ConsolidatedBook, with_fills: bool) -> Message:
+def _requested(ask: Ask) -> Message:
+    requested: Message = {}
+    if ask.quantity is not None:
+        requested["quantity"] = price_text(ask.quantity)
+    if ask.total is not None:
+        requested["total"] = money_text(ask.total)
+    if ask.slippage_bps_max is not None:
+        requested["slippage_bps_max"] = plain(ask.slippage_bps_max)
+    if ask.limit_price is not None:
+        requested["limit_price"] = price_text(ask.limit_price)
+    return requested
+
+
+def _side(priced: SideQuote, book: ConsolidatedBook, at_ns: int, with_fills: bool) -> Message:
     buying = priced.side is Side.BUY
     single = priced.best_single_venue
+    of_money = priced.ask.total is not None
     message: Message = {
         "fillable": priced.fillable,
-        "quantity": plain(priced.quantity),
-        "shortfall": plain(priced.shortfall),
+        "quantity": price_text(priced.quantity),
+        "shortfall": money_text(priced.shortfall) if of_money else price_text(priced.shortfall),
         "average_price": _or_null(priced.average_price),
-        "best_price": _or_null(priced.best_price),
-        "worst_price": _or_null(priced.worst_price),
+        "best_price": _price_or_null(priced.best_price),
+        "worst_price": _price_or_null(priced.worst_price),
         "all_in_price": _or_null(priced.all_in_price),
-        "subtotal": plain(priced.subtotal),
-        "fees": plain(priced.fees),
-        "markup": plain(priced.markup),
-        "total": plain(priced.total),
+        "subtotal": money_text(priced.subtotal),
+        "fees": money_text(priced.fees),
+        "markup": money_text(priced.markup),
+        "total": money_text(priced.total),
         "pays": book.quote_asset if buying else book.base_asset,
         "receives": book.base_asset if buying else book.quote_asset,
-        "slippage_bps": {"from_mid": _or_null(priced.from_mid_bps), "from_best": _or_null(priced.from_best_bps)},
+        "slippage_bps": {
+            "from_mid": _bps_or_null(priced.from_mid_bps),
+            "from_best": _bps_or_null(priced.from_best_bps),
+        },
         "waterfall": [
-            {"step": step.name, "amount": plain(step.amount), "bps": plain(step.bps)} for step in priced.waterfall
+            {"step": name, "amount": money_text(amount), "bps": bps_text(share)}
+            for name, amount, share in priced.waterfall
         ],
-        "legs": [
-            {
-                "venue": leg.venue,
-                "symbol": leg.symbol,
-                "quantity": plain(leg.quantity),
-                "average_price": plain(leg.average_price),
-                "worst_price": plain(leg.worst_price),
-                "subtotal": plain(leg.subtotal),
-                "fee": plain(leg.fee),
-                "fee_bps": plain(leg.fee_bps),
-                "levels": leg.levels,
-                "conversion": None,
-            }
-            for leg in priced.legs
-        ],
+        "legs": [_leg(leg, at_ns) for leg in priced.legs],
         "best_single_venue": None
         if single is None
         else {"venue": single.venue, "all_in_price": plain(single.all_in_price)},
-        "saving_bps": None if single is None else plain(single.saving_bps),
+        "saving_bps": None if single is None else bps_text(single.saving_bps),
     }
     if with_fills:
         message["fills"] = [
             {
-                "venue": fill.level.venue,
-                "symbol": book.symbol,
-                "price": plain(fill.level.price),
-                "quantity": plain(fill.quantity),
-                "subtotal": plain(fill.subtotal),
-                "fee": plain(fill.fee),
+                "venue": fill.venue,
+                "symbol": fill.symbol,
+                "price": price_text(fill.price),
+                "quantity": price_text(fill.quantity),
+                "subtotal": money_text(fill.subtotal),
+                "fee": money_text(fill.fee),
+                "conversion": _hop(fill.hop),
             }
             for fill in priced.fills
         ]
     return message
 
 
+def _leg(leg: Leg, at_ns: int) -> Message:
+    source, amounts = leg
+    conversion = leg.conversion
+    return {
+        "venue": source.venue,
+        "symbol": source.symbol,
+        "quantity": price_text(amounts.quantity),
+        "average_price": plain(leg.average_price),
+        "worst_price": price_text(amounts.worst_price),
+        "subtotal": money_text(amounts.subtotal),
+        "fee": money_text(amounts.fee),
+        "fee_bps": rate_text(source.taker_rate),
+        "levels": amounts.levels,
+        "conversion": None
+        if conversion is None
+        else {
+            "symbol": conversion.symbol,
+            "side": conversion.side.value,
+            "rate": plain(conversion.rate),
+            "age_ms": (at_ns - conversion.received_at_ns) // MS,
+            "cost": money_text(conversion.cost),
+        },
+    }
+
+
+def _hop(hop: Hop | None) -> Message | None:
+    if hop is None:
+        return None
+    return {
+        "symbol": hop.symbol,
+        "venue": hop.venue,
+        "price": price_text(hop.price),
+        "own_price": price_text(hop.own_price),
+    }
+
+
 def _market(book: ConsolidatedBook) -> Message:
-    with localcontext(EXACT):
-        spread_bps = bps(book.best_ask.price - book.best_bid.price, book.mid)
+    bid, ask = book.bids.top, book.asks.top
     return {
         "mid": plain(book.mid),
-        "best_bid": {"price": plain(book.best_bid.price), "venue": book.best_bid.venue},
-        "best_ask": {"price": plain(book.best_ask.price), "venue": book.best_ask.venue},
-        "spread_bps": plain(spread_bps),
+        "best_bid": {"price": price_text(bid.price), "venue": bid.venue},
+        "best_ask": {"price": price_text(ask.price), "venue": ask.venue},
+        "spread_bps": bps_text(bps(2 * (ask.price - bid.price), book.twice_mid)),
         "crossed": book.crossed,
     }
 
@@ -153,12 +201,14 @@ def source_message(source: Source) -> Message:
 
 def _warnings(quote: Quote) -> list[str]:
     codes = []
-    if len(quote.book.venues) == 1:
+    if len(quote.snapshot.book.venues) == 1:
         codes.append("single_venue")
-    if quote.book.crossed:
+    if quote.snapshot.book.crossed:
         codes.append("crossed")
     if any(not priced.fillable for priced in quote.sides.values()):
         codes.append("thin")
+    if any(priced.stopped_by == "rules" for priced in quote.sides.values()):
+        codes.append("unroutable")
     return codes
 
 
@@ -179,20 +229,29 @@ def receipt(decision: Decision) -> bytes:
             "symbol": decision.symbol,
             "side": decision.side.value,
             "time_in_force": decision.time_in_force.value,
-            "requested_quantity": plain(priced.requested),
-            "filled_quantity": plain(ZERO if rejected else priced.quantity),
-            "unfilled_quantity": plain(priced.requested if rejected else priced.shortfall),
+            "requested_quantity": _price_or_null(priced.ask.quantity),
+            "requested_total": None if priced.ask.total is None else money_text(priced.ask.total),
+            "filled_quantity": price_text(0 if rejected else priced.quantity),
+            "unfilled_quantity": _price_or_null(_unfilled(decision)),
             "average_price": None if rejected else _or_null(priced.average_price),
             "all_in_price": None if rejected else _or_null(priced.all_in_price),
-            "subtotal": plain(ZERO if rejected else priced.subtotal),
-            "fees": plain(ZERO if rejected else priced.fees),
-            "markup": plain(ZERO if rejected else priced.markup),
-            "total": plain(ZERO if rejected else priced.total),
+            "subtotal": money_text(0 if rejected else priced.subtotal),
+            "fees": money_text(0 if rejected else priced.fees),
+            "markup": money_text(0 if rejected else priced.markup),
+            "total": money_text(0 if rejected else priced.total),
             "fills": [] if rejected else _fills(decision),
-            "versus_quote_bps": _or_null(decision.versus_quote_bps),
+            "versus_quote_bps": _bps_or_null(decision.versus_quote_bps),
             "executed_at": moment(decision.executed_at),
         }
     )
+
+
+def _unfilled(decision: Decision) -> int | None:
+    """Give what is missing of a quantity; of a total that was not reached nobody knows what it would have bought."""
+    priced = decision.priced
+    if priced.ask.quantity is None:
+        return None if decision.status != FILLED else 0
+    return priced.ask.quantity if decision.status == REJECTED else priced.ask.quantity - priced.quantity
 
 
 def _fills(decision: Decision) -> list[Message]:
@@ -200,52 +259,82 @@ def _fills(decision: Decision) -> list[Message]:
         {
             "venue": fill.venue,
             "symbol": fill.symbol,
-            "price": plain(fill.price),
-            "quantity": plain(fill.quantity),
-            "subtotal": plain(fill.subtotal),
-            "fee": plain(fill.fee),
-            "markup": plain(fill.markup),
+            "price": price_text(fill.price),
+            "quantity": price_text(fill.quantity),
+            "subtotal": money_text(fill.subtotal),
+            "fee": money_text(fill.fee),
+            "markup": money_text(fill.markup),
             "book_age_ms": fill.book_age_ms,
             "sequence": fill.sequence,
+            "conversion": _hop(fill.hop),
         }
         for fill in executed_fills(decision)
     ]
 
 
-def book_message(book: ConsolidatedBook, view: str, depth: int, market_data: str) -> Message:
+def book_message(snapshot: Snapshot, view: str, depth: int, market_data: str) -> Message:
     """Write the best *depth* levels a side, ranked by net or gross price."""
-    bids: Sequence[BookLevel] = book.bids if view == "net" else book.gross(Side.SELL)
-    asks: Sequence[BookLevel] = book.asks if view == "net" else book.gross(Side.BUY)
+    book, sources, _ = snapshot
+    gross = view == "gross"
     return {
         "symbol": book.symbol,
         "view": view,
         "market_data": market_data,
-        "bids": [_level(level) for level in bids[:depth]],
-        "asks": [_level(level) for level in asks[:depth]],
+        "bids": [_level(level, Side.SELL) for level in book.bids.levels(gross=gross, limit=depth)],
+        "asks": [_level(level, Side.BUY) for level in book.asks.levels(gross=gross, limit=depth)],
         "crossed": book.crossed,
-        "sources": [source_message(source) for source in book.sources],
+        "sources": [source_message(source) for source in sources],
     }
 
 
-def _level(level: BookLevel) -> Message:
+def _level(level: BookLevel, side: Side) -> Message:
     return {
-        "price": plain(level.price),
-        "net_price": plain(level.net_price),
-        "quantity": plain(level.quantity),
+        "price": price_text(level.price),
+        "net_price": plain(level.net_price(side)),
+        "quantity": price_text(level.quantity),
         "venue": level.venue,
     }
 
 
+def depth_message(snapshot: Snapshot, bands: Sequence[Band], market_data: str) -> Message:
+    """Write how much rests within each distance of mid."""
+    book, sources, _ = snapshot
+    return {
+        "symbol": book.symbol,
+        "market_data": market_data,
+        "mid": plain(book.mid),
+        "bands": [
+            {
+                "bps": plain(band.bps),
+                **_resting(band.all),
+                "venues": [{"venue": venue, **_resting(resting)} for venue, resting in band.venues.items()],
+            }
+            for band in bands
+        ],
+        "sources": [source_message(source) for source in sources],
+    }
+
+
+def _resting(resting: Resting) -> Message:
+    return {
+        "bid_quantity": price_text(resting.bid_quantity),
+        "bid_notional": money_text(resting.bid_notional),
+        "ask_quantity": price_text(resting.ask_quantity),
+        "ask_notional": money_text(resting.ask_notional),
+    }
+
+
 def symbol_message(symbol: str, instruments: Collection[Instrument]) -> Message:
-    """Write a symbol's rules on all venues; the outer ones are the most permissive of them."""
+    """Write a symbol's rules on all venues; the outer ones are what a routed order may use: the most permissive."""
     return {
         "symbol": symbol,
         "base_asset": symbol.partition("/")[0],
         "quote_asset": symbol.partition("/")[2],
-        **{
-            rule: _or_null(_least(getattr(instrument, rule) for instrument in instruments))
-            for rule in ("quantity_step", "quantity_min", "notional_min")
-        },
+        "quantity_step": None
+        if not instruments
+        else price_text(max(QUANTITY_UNIT, units(_least(instruments, "quantity_step") or Decimal(0)))),
+        "quantity_min": _or_null(_least(instruments, "quantity_min")),
+        "notional_min": _or_null(_least(instruments, "notional_min")),
         "venues": [
             {
                 "venue": instrument.venue,
@@ -261,8 +350,11 @@ def symbol_message(symbol: str, instruments: Collection[Instrument]) -> Message:
     }
 
 
-def _least(rules: Any) -> Decimal | None:
-    return min((rule for rule in rules if rule is not None), default=None)
+def _least(instruments: Collection[Instrument], rule: str) -> Decimal | None:
+    """Give the smallest of the venues' rules; None where one of them names none, since then there is none to keep."""
+    rules: list[Decimal | None] = [getattr(instrument, rule) for instrument in instruments]
+    named = [one for one in rules if one is not None]
+    return min(named) if named and len(named) == len(rules) else None
 
 
 _WORST_FIRST = ("down", "suspect", "stale", "warming", "live")

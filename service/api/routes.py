@@ -5,8 +5,6 @@ A handler reads what the schemas made of the request, asks the desk or the marke
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,16 +18,18 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, match_info_schema, querystring_schema, response_schema
 
-from exchanges.board import Source, Tally
-from exchanges.book import Side
+from exchanges.board import Board, Source, Tally
+from exchanges.book import Side, units
 from exchanges.clock import Clock
+from service.accounting import MONEY_SCALE, bps_text, money_text, price_text
 from service.api import schemas
 from service.api.middleware import PRINCIPAL, RECORD, Handler, needs
 from service.api.openapi import describe_codes
-from service.api.parsing import refused
+from service.api.parsing import also_check
 from service.api.problems import CODES
 from service.api.render import (
     book_message,
+    depth_message,
     quote_message,
     source_message,
     symbol_message,
@@ -39,8 +39,13 @@ from service.desk.desk import Answer, Desk
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
 from service.errors import Fault, RequestError, Unavailable
 from service.ledger.protocol import Ledger
-from service.market.book import ConsolidatedBook, NoBook
+from service.market.book import Snapshot
+from service.market.screening import used
+from service.market.symbols import resolve
 from service.market.view import MarketView
+from service.pricing.bounds import Ask
+from service.pricing.depth import bands
+from service.pricing.quote import SideQuote
 
 _DOCS = Path(__file__).parent / "docs_ui"
 _DOCS_POLICY = (
@@ -52,6 +57,7 @@ _EXECUTION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _GENERAL = ("unauthenticated", "insufficient_scope", "internal_error")
 _PARAMETERS = ("invalid_parameter", "unknown_parameter", "duplicate_field", "missing_parameter")
+_AMOUNTS = ("quantity_step", "quantity_too_small", "notional_too_small")
 _MARKET_DATA = ("no_fresh_market_data", "venues_disagree")
 
 
@@ -80,7 +86,7 @@ class Api:
     ledger: Ledger
     clock: Clock
     market_data: str
-    sources: Callable[[str, int], Sequence[Source]]
+    board: Board
     venues: Callable[[], Sequence[VenueReport]]
     openapi: Callable[[], bytes]
 
@@ -108,58 +114,91 @@ def _json(body: Mapping[str, Any] | bytes, status: int = 200) -> web.Response:
     return web.Response(body=data, status=status, content_type="application/json")
 
 
+def _venue_faults(request: web.Request, query: Mapping[str, str]) -> list[Fault]:
+    """Find names of venues that the service does not have, or that cannot serve the symbol, and a choice of none."""
+    api = request.app[API]
+    named = {
+        name: query[name].split(",")
+        for name in ("venues", "exclude_venues")
+        if schemas.VenueList.pattern.fullmatch(query.get(name, ""))
+    }
+    if not named:
+        return []
+    known = {report.name: report.enabled for report in api.venues()}
+    symbol = resolve(query.get("symbol") or query.get("ticker") or "", api.market.symbols)
+    serving = None if symbol is None else api.market.serving(symbol)
+    faults = []
+    for parameter, names in named.items():
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, n=1, cutoff=0.5)
+                detail = "names a venue that is not in the settings"
+                faults.append(Fault(parameter, "invalid_parameter", detail, near[0] if near else None))
+            elif parameter == "venues" and not known[name]:
+                faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which is switched off"))
+            elif parameter == "venues" and serving is not None and name not in serving:
+                faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which does not trade {symbol}"))
+    chosen = set(named.get("venues", known if serving is None else serving))
+    if not faults and not chosen - set(named.get("exclude_venues", ())):
+        faults.append(Fault("exclude_venues", "conflicting_parameters", "leaves no venue"))
+    return faults
+
+
 @needs("quote")
 @operation(
     "Get quote",
     "What buying, selling, or either, would cost now: net of fees, over all live venues, explained line by line.",
     schemas.QuoteSchema,
-    (*_GENERAL, *_PARAMETERS, "conflicting_parameters", "unknown_symbol", *_MARKET_DATA),
+    (*_GENERAL, *_PARAMETERS, "conflicting_parameters", "unknown_symbol", *_AMOUNTS, *_MARKET_DATA),
 )
 @querystring_schema(schemas.QuoteQuery)
+@also_check(_venue_faults)
 async def get_quote(request: web.Request) -> web.Response:
     """Answer ``GET /quote``."""
     api, query = request.app[API], request["querystring"]
-    _check_venues(api, query)
     symbol = api.desk.resolve(
         query.get("symbol") or query["ticker"], Fault("symbol", "unknown_symbol", "is not served")
     )
     side = query["side"]
     wanted = QuoteRequest(
         symbol=symbol,
-        quantity=query["quantity"],
+        ask=_ask(query),
         sides=(Side.BUY, Side.SELL) if side == "both" else (Side(side),),
-        limit_price=query.get("limit_price"),
         venues=query.get("venues"),
         exclude_venues=query.get("exclude_venues"),
     )
-    request[RECORD].update(symbol=symbol, side=side, quantity=str(wanted.quantity))
+    request[RECORD].update(symbol=symbol, side=side)
+    _record_amounts(request[RECORD], wanted.ask)
     quote = api.desk.quote(request[PRINCIPAL].account, wanted)
     request[RECORD].update(
-        venues=quote.book.venues,
-        book_age_ms=_book_age_ms(quote.book),
+        venues=quote.snapshot.book.venues,
+        book_age_ms=_book_age_ms(quote.snapshot),
     )
     return _json(quote_message(quote, with_fills=query["fills"]))
 
 
-def _book_age_ms(book: ConsolidatedBook) -> int:
+def _ask(values: Mapping[str, Any]) -> Ask:
+    """Bring a request's amounts to the service's scales; a total is cut to money's."""
+    quantity, total, limit_price = values.get("quantity"), values.get("total"), values.get("limit_price")
+    return Ask(
+        quantity=None if quantity is None else units(quantity),
+        total=None if total is None else int(total.scaleb(MONEY_SCALE)),
+        slippage_bps_max=values.get("slippage_bps_max"),
+        limit_price=None if limit_price is None else units(limit_price),
+    )
+
+
+def _record_amounts(record: dict[str, Any], ask: Ask) -> None:
+    """Put what a request asks for on its log line."""
+    if ask.quantity is not None:
+        record["quantity"] = price_text(ask.quantity)
+    if ask.total is not None:
+        record["total"] = money_text(ask.total)
+
+
+def _book_age_ms(snapshot: Snapshot) -> int:
     """Give the age of the oldest venue's book that is in it."""
-    return max(source.age_ms or 0 for source in book.sources if source.venue in book.venues)
-
-
-def _check_venues(api: Api, query: Mapping[str, Any]) -> None:
-    """Refuse names of venues that the service does not have, and a choice that leaves none."""
-    known = [venue.name for venue in api.venues()]
-    faults = []
-    for parameter in ("venues", "exclude_venues"):
-        for name in query.get(parameter) or ():
-            if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.5)
-                detail = "names a venue that is not in the settings"
-                faults.append(Fault(parameter, "invalid_parameter", detail, near[0] if near else None))
-    if not faults and not set(query.get("venues") or known) - set(query.get("exclude_venues") or ()):
-        faults.append(Fault("exclude_venues", "conflicting_parameters", "leaves no venue"))
-    if faults:
-        raise refused(faults)
+    return max(source.age_ms or 0 for source in snapshot.sources if used(source))
 
 
 _QUOTE_CODES = (
@@ -186,6 +225,7 @@ _EXECUTE_CODES = (
     "conflicting_parameters",
     "unknown_symbol",
     "client_order_id_reused",
+    *_AMOUNTS,
     *_QUOTE_CODES,
     *_MARKET_DATA,
     "overloaded",
@@ -242,10 +282,8 @@ def _order_terms(body: Mapping[str, Any]) -> DirectOrder | QuoteOrder:
     return DirectOrder(
         symbol=body["symbol"],
         side=Side(body["side"]),
-        quantity=body["quantity"],
+        ask=_ask(body),
         time_in_force=TimeInForce(body.get("time_in_force", "fok")),
-        limit_price=body.get("limit_price"),
-        slippage_bps_max=body.get("slippage_bps_max"),
     )
 
 
@@ -258,18 +296,24 @@ async def _fingerprint(request: web.Request, account: str) -> bytes:
 def _record_answer(request: web.Request, answer: Answer) -> None:
     record = request[RECORD]
     record.update(execution_id=answer.execution_id, execution_status=answer.status, replayed=answer.replayed)
+    if answer.ledger_ms is not None:
+        record.update(ledger_ms=answer.ledger_ms)
     decision = answer.decision
     if decision is not None:
         filled = decision.reject_code is None
         record.update(
             symbol=decision.symbol,
             side=decision.side.value,
-            quantity=str(decision.priced.requested),
-            filled=str(decision.priced.quantity) if filled else "0",
-            slippage_bps=str(decision.priced.from_mid_bps) if filled else None,
+            filled=price_text(decision.priced.quantity) if filled else "0",
+            slippage_bps=_slippage(decision.priced) if filled else None,
             venues=[leg.venue for leg in decision.priced.legs],
-            book_age_ms=_book_age_ms(decision.book),
+            book_age_ms=_book_age_ms(decision.snapshot),
         )
+        _record_amounts(record, decision.priced.ask)
+
+
+def _slippage(priced: SideQuote) -> str | None:
+    return None if priced.from_mid_bps is None else bps_text(priced.from_mid_bps)
 
 
 @needs("account")
@@ -291,31 +335,15 @@ async def get_executions(request: web.Request) -> web.Response:
         symbol=symbol,
         status=query.get("status"),
         since=query.get("since"),
-        after=_after(query.get("cursor")),
+        after=query.get("cursor"),
         limit=query["limit"],
     )
     return _json(
         {
             "executions": [orjson.Fragment(execution.receipt) for execution in page.executions],
-            "next_cursor": None if page.next_after is None else _cursor(page.next_after),
+            "next_cursor": None if page.next_after is None else schemas.Cursor.write(page.next_after),
         }
     )
-
-
-def _cursor(after: int) -> str:
-    return base64.urlsafe_b64encode(f"e{after}".encode()).rstrip(b"=").decode()
-
-
-def _after(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
-        text = ""
-    if not re.fullmatch(r"e[0-9]{1,18}", text, re.ASCII):
-        raise refused([Fault("cursor", "invalid_parameter", "must be a next_cursor as it was given")])
-    return int(text[1:])
 
 
 @needs("account")
@@ -369,10 +397,25 @@ async def get_book(request: web.Request) -> web.Response:
     api, query = request.app[API], request["querystring"]
     symbol = api.desk.resolve(query["symbol"], Fault("symbol", "unknown_symbol", "is not served"))
     request[RECORD].update(symbol=symbol)
-    book = api.market.book(symbol, api.clock.now_ns())
-    if isinstance(book, NoBook):
-        raise Unavailable(book.code, book.detail, sources=book.sources)
-    return _json(book_message(book, query["view"], query["depth"], api.market_data))
+    snapshot = api.desk.look(symbol)
+    return _json(book_message(snapshot, query["view"], query["depth"], api.market_data))
+
+
+@needs("quote")
+@operation(
+    "Get depth",
+    "How much rests within so many basis points of mid, in all and per venue.",
+    schemas.DepthSchema,
+    (*_GENERAL, *_PARAMETERS, "unknown_symbol", *_MARKET_DATA),
+)
+@querystring_schema(schemas.DepthQuery)
+async def get_depth(request: web.Request) -> web.Response:
+    """Answer ``GET /v1/depth``."""
+    api, query = request.app[API], request["querystring"]
+    symbol = api.desk.resolve(query["symbol"], Fault("symbol", "unknown_symbol", "is not served"))
+    request[RECORD].update(symbol=symbol)
+    snapshot = api.desk.look(symbol)
+    return _json(depth_message(snapshot, bands(snapshot.book, query["bps"]), api.market_data))
 
 
 @needs("quote")
@@ -387,8 +430,8 @@ async def get_venues(request: web.Request) -> web.Response:
     api = request.app[API]
     now_ns, now = api.clock.now_ns(), api.clock.utc()
     by_venue: dict[str, list[Source]] = {}
-    for symbol in api.market.symbols:
-        for source in api.sources(symbol, now_ns):
+    for symbol in api.board.symbols:
+        for source in api.board.sources(symbol, now_ns):
             by_venue.setdefault(source.venue, []).append(source)
     return _json(
         {
@@ -430,7 +473,11 @@ async def get_symbols(request: web.Request) -> web.Response:
             "symbols": [
                 symbol_message(
                     symbol,
-                    [source.instrument for source in api.sources(symbol, now_ns) if source.instrument is not None],
+                    [
+                        source.instrument
+                        for source in api.market.sources(symbol, now_ns)
+                        if source.instrument is not None
+                    ],
                 )
                 for symbol in api.market.symbols
             ],
@@ -464,8 +511,8 @@ async def get_readyz(request: web.Request) -> web.Response:
     needed = api.market.venues_min
     symbols = []
     for symbol in api.market.symbols:
-        sources = api.sources(symbol, now_ns)
-        live = sum(source.live for source in sources)
+        sources = api.market.sources(symbol, now_ns)
+        live = sum(used(source) for source in sources)
         entry: dict[str, Any] = {"symbol": symbol, "live_venues": live, "venues_min": needed}
         if live < needed:
             entry["sources"] = [{**source_message(source), "used": False} for source in sources]
@@ -513,6 +560,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/executions/by-client-id/{client_order_id}", get_execution_by_client_id)
     app.router.add_get("/v1/executions/{id}", get_execution)
     app.router.add_get("/v1/book", get_book)
+    app.router.add_get("/v1/depth", get_depth)
     app.router.add_get("/v1/venues", get_venues)
     app.router.add_get("/v1/symbols", get_symbols)
     app.router.add_get("/healthz", get_healthz)

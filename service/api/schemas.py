@@ -5,8 +5,9 @@ Requests are refused for anything that a schema does not know.  Every amount is 
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ AMOUNT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"
 CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _AMOUNT = re.compile(AMOUNT_PATTERN[1:-1], re.ASCII)
 _CLIENT_ORDER_ID = re.compile(CLIENT_ORDER_ID_PATTERN[1:-1], re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _VENUES = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}(,[a-z0-9][a-z0-9_-]{0,31}){0,63}", re.ASCII)
 PAGE_MAX = 500
 PAGE_DEFAULT = 50
@@ -131,6 +132,21 @@ class VenueList(_Text):
         return tuple(sorted(set(text.split(","))))
 
 
+class Distances(_Text):
+    """Comma-separated basis points, each below 10,000; loads as Decimals in the order given."""
+
+    pattern = re.compile(rf"{_AMOUNT.pattern}(,{_AMOUNT.pattern}){{0,19}}", re.ASCII)
+    form = "must be up to 20 numbers of basis points with commas between them"
+    documented: ClassVar = {"pattern": f"^{pattern.pattern}$"}
+
+    def read(self, text: str) -> tuple[Decimal, ...]:
+        """Make numbers."""
+        distances = tuple(dict.fromkeys(map(Decimal, text.split(","))))
+        if max(distances) >= 10_000:
+            raise ValidationError(fault("invalid_parameter", "must each be below 10000"))
+        return distances
+
+
 class Choice(_Text):
     """One of some words."""
 
@@ -166,11 +182,26 @@ class Count(_Text):
 
 
 class Cursor(_Text):
-    """What ``next_cursor`` of the page before said."""
+    """What ``next_cursor`` of the page before said; loads as the number that it stands for."""
 
     pattern = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
     form = "must be a next_cursor as it was given"
     documented: ClassVar = {"maxLength": 32}
+
+    @staticmethod
+    def write(after: int) -> str:
+        """Make a cursor."""
+        return base64.urlsafe_b64encode(f"e{after}".encode()).rstrip(b"=").decode()
+
+    def read(self, text: str) -> int:
+        """Make a number again."""
+        try:
+            number = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        except ValueError:
+            number = ""
+        if not re.fullmatch(r"e[0-9]{1,18}", number, re.ASCII):
+            raise ValidationError(fault("invalid_parameter", self.form))
+        return int(number[1:])
 
 
 class Flag(fields.Field[Any]):
@@ -215,7 +246,17 @@ class QuoteQuery(RequestSchema):
         metadata={"description": "Required unless `ticker`, which is the same, is given.", "example": "BTC/USDT"}
     )
     ticker = Symbol(metadata={"description": "The same as `symbol`."})
-    quantity = Amount(required=True, metadata={"description": "In the base asset.", "example": "1.5"})
+    quantity = Amount(metadata={"description": "In the base asset; or one of the two below instead.", "example": "1.5"})
+    total = Amount(
+        metadata={
+            "description": "All that is paid (buy) or received (sell), in the quote asset, fees and markup included: "
+            "the largest quantity that comes to no more is quoted."
+        }
+    )
+    slippage_bps_max = Amount(
+        zero=True,
+        metadata={"description": "The largest quantity whose slippage from mid stays within this is quoted."},
+    )
     side = Choice("buy", "sell", "both", load_default="both")
     limit_price = Amount(metadata={"description": "Levels worse than this are left alone; needs one side."})
     venues = VenueList(metadata={"description": "Only these venues."})
@@ -230,10 +271,26 @@ class QuoteQuery(RequestSchema):
             problems["ticker"] = fault("conflicting_parameters", "is the same as symbol: send one of them")
         elif "symbol" not in original and "ticker" not in original:
             problems["symbol"] = fault("missing_parameter", "is required")
+        problems |= _one_amount(original, ("quantity", "total", "slippage_bps_max"))
         if "limit_price" in original and original.get("side", "both") == "both":
             problems["limit_price"] = fault("conflicting_parameters", "needs side=buy or side=sell")
         if problems:
             raise ValidationError(problems)
+
+
+def _one_amount(original: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Refuse no amount, and more than one."""
+    given = [name for name in names if name in original]
+    if not given:
+        return {names[0]: fault("missing_parameter", f"one of {', '.join(names)} is required")}
+    return {name: fault("conflicting_parameters", f"excludes {given[0]}: send one of them") for name in given[1:]}
+
+
+class DepthQuery(RequestSchema):
+    """Query of ``GET /v1/depth``."""
+
+    symbol = Symbol(required=True)
+    bps = Distances(required=True, metadata={"description": "Distances from mid.", "example": "5,10,50"})
 
 
 class BookQuery(RequestSchema):
@@ -262,15 +319,21 @@ class ExecuteBody(RequestSchema):
     side = Choice("buy", "sell", metadata={"description": "Required unless the quote has one side only."})
     tolerance_bps = Amount(zero=True, metadata={"description": "How much worse than quoted is still accepted."})
     symbol = Symbol()
-    quantity = Amount(metadata={"description": "In the base asset."})
+    quantity = Amount(metadata={"description": "In the base asset; or `total` instead."})
+    total = Amount(
+        metadata={
+            "description": "All that is paid (buy) or received (sell), in the quote asset, fees and markup included: "
+            "the largest quantity that comes to no more is filled."
+        }
+    )
     time_in_force = Choice("fok", "ioc", metadata={"description": "fok unless it says ioc. GTC is not offered."})
     limit_price = Amount()
     slippage_bps_max = Amount(zero=True, metadata={"description": "From mid to the average price, fees not counted."})
     valid_until = Moment()
     dry_run = Flag(load_default=False, description="Check everything, record nothing.")
 
-    _DIRECT: ClassVar = ("symbol", "quantity", "time_in_force", "limit_price", "slippage_bps_max")
-    _REQUIRED: ClassVar = ("symbol", "side", "quantity")
+    _DIRECT: ClassVar = ("symbol", "quantity", "total", "time_in_force", "limit_price", "slippage_bps_max")
+    _REQUIRED: ClassVar = ("symbol", "side")
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
@@ -286,7 +349,7 @@ class ExecuteBody(RequestSchema):
                 name: fault("missing_parameter", "is required without a quote_id")
                 for name in self._REQUIRED
                 if name not in original
-            }
+            } | _one_amount(original, ("quantity", "total"))
             if "tolerance_bps" in original:
                 problems["tolerance_bps"] = fault("conflicting_parameters", "needs a quote_id")
         if problems:
@@ -358,6 +421,25 @@ class StepSchema(AnswerSchema):
     bps = _decimal("Of the mid line.")
 
 
+class LegConversionSchema(AnswerSchema):
+    """How a leg's fills became money of the quote asset."""
+
+    symbol = _text("The stable pair.")
+    side = _text("Of the conversion's own order.", enum=["buy", "sell"])
+    rate = _decimal("Of the pair, on average, in the pair's own terms.")
+    age_ms = _integer("Of the oldest of the pair's books that were used.")
+    cost = _decimal("Against the pair's mid, in the quote asset, before fees; positive is worse for the client.")
+
+
+class HopSchema(AnswerSchema):
+    """Which level of the stable pair a fill was converted through."""
+
+    symbol = _text()
+    venue = _text()
+    price = _decimal("Of the stable pair's level.")
+    own_price = _decimal("As the venue shows it, in its own quote asset.")
+
+
 class LegSchema(AnswerSchema):
     """All the fills of one venue."""
 
@@ -368,9 +450,9 @@ class LegSchema(AnswerSchema):
     worst_price = _decimal()
     subtotal = _decimal()
     fee = _decimal()
-    fee_bps = _decimal()
+    fee_bps = _decimal("The venue's own taker fee; `fee` holds the conversion's too.")
     levels = _integer()
-    conversion = fields.Raw(required=True, allow_none=True)
+    conversion = _nested(LegConversionSchema, null=True)
 
 
 class QuoteFillSchema(AnswerSchema):
@@ -382,6 +464,7 @@ class QuoteFillSchema(AnswerSchema):
     quantity = _decimal()
     subtotal = _decimal()
     fee = _decimal()
+    conversion = _nested(HopSchema, null=True)
 
 
 class BestSingleVenueSchema(AnswerSchema):
@@ -396,7 +479,7 @@ class SideSchema(AnswerSchema):
 
     fillable = _flag()
     quantity = _decimal("What there is, in the base asset.")
-    shortfall = _decimal("What is missing of the quantity asked for.")
+    shortfall = _decimal("What is missing of the quantity, or of the total, that was asked for.")
     average_price = _decimal(null=True)
     best_price = _decimal(null=True)
     worst_price = _decimal(null=True)
@@ -446,13 +529,15 @@ class SourceSchema(AnswerSchema):
 class WarningSchema(AnswerSchema):
     """Something to know that is not wrong."""
 
-    code = _text(enum=["single_venue", "crossed", "thin"])
+    code = _text(enum=["single_venue", "crossed", "thin", "unroutable"])
 
 
 class RequestedSchema(AnswerSchema):
     """The question, as it was understood."""
 
-    quantity = _decimal()
+    quantity = fields.Str()
+    total = fields.Str()
+    slippage_bps_max = fields.Str()
     side = _text(enum=["buy", "sell", "both"])
     limit_price = fields.Str()
     venues = fields.List(fields.Str())
@@ -493,6 +578,7 @@ class FillSchema(AnswerSchema):
     markup = _decimal()
     book_age_ms = _integer()
     sequence = _integer(null=True)
+    conversion = _nested(HopSchema, null=True)
 
 
 class ExecutionSchema(AnswerSchema):
@@ -509,9 +595,10 @@ class ExecutionSchema(AnswerSchema):
     symbol = _text()
     side = _text(enum=["buy", "sell"])
     time_in_force = _text(enum=["fok", "ioc"])
-    requested_quantity = _decimal()
+    requested_quantity = _decimal("Null where a total was asked for.", null=True)
+    requested_total = _decimal("Null where a quantity was asked for.", null=True)
     filled_quantity = _decimal()
-    unfilled_quantity = _decimal()
+    unfilled_quantity = _decimal("Null where it cannot be told: a total was asked for and not reached.", null=True)
     average_price = _decimal(null=True)
     all_in_price = _decimal(null=True)
     subtotal = _decimal()
@@ -548,6 +635,38 @@ class BookSchema(AnswerSchema):
     bids = _list(LevelSchema)
     asks = _list(LevelSchema)
     crossed = _flag()
+    sources = _list(SourceSchema)
+
+
+class RestingSchema(AnswerSchema):
+    """What rests within a distance of mid; notionals in the quote asset, before fees."""
+
+    bid_quantity = _decimal()
+    bid_notional = _decimal()
+    ask_quantity = _decimal()
+    ask_notional = _decimal()
+
+
+class VenueRestingSchema(RestingSchema):
+    """The same on one venue."""
+
+    venue = _text()
+
+
+class BandSchema(RestingSchema):
+    """What rests within *bps* of mid."""
+
+    bps = _decimal()
+    venues = _list(VenueRestingSchema)
+
+
+class DepthSchema(AnswerSchema):
+    """Liquidity near mid."""
+
+    symbol = _text()
+    market_data = _text(enum=["live", "simulated"])
+    mid = _decimal()
+    bands = _list(BandSchema)
     sources = _list(SourceSchema)
 
 

@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from exchanges.book import Side
-from exchanges.clock import Clock
-from service.accounting import ZERO
+from exchanges.clock import MS, Clock
 from service.desk.execution import FILLED, PARTIALLY_FILLED, REJECTED, ExecutedFill, Execution
 from service.desk.orders import (
     DirectOrder,
     Order,
     Promise,
     Quote,
+    QuotedSide,
     QuoteOrder,
     QuoteRequest,
     TimeInForce,
+    amount_faults,
     refusal,
+    total_faults,
 )
-from service.desk.quote_id import NONCE_BYTES, QuotedSide, QuoteSigner, QuoteTerms
+from service.desk.quote_id import NONCE_BYTES, QuoteSigner, QuoteTerms
 from service.errors import Fault, RequestError, Unavailable
 from service.ledger.protocol import Ledger, Outcome, StoredExecution
-from service.market.book import ConsolidatedBook, NoBook
+from service.market.book import NoBook, Snapshot
 from service.market.symbols import nearest, resolve
 from service.market.view import MarketView
+from service.pricing.bounds import Ask
 from service.pricing.quote import SideQuote, price
 
 IN_PROGRESS_WAIT_S = 2.0
@@ -48,13 +51,19 @@ class DeskRules:
         market_data: ``live`` or ``simulated``; stands in every answer and record.
         ttl_ms: How long an indicative quote may be executed.
         tolerance_bps: Of an execute on a quote that does not say its own.
-        markup_bps: The desk's margin.
+        markup_rate: The desk's margin.
+        account_markup_rates: The same for single accounts, in place of the one above.
     """
 
     market_data: str
     ttl_ms: int = 3_000
-    tolerance_bps: Decimal = ZERO
-    markup_bps: Decimal = ZERO
+    tolerance_bps: Decimal = Decimal(0)
+    markup_rate: int = 0
+    account_markup_rates: Mapping[str, int] = field(default_factory=dict)
+
+    def markup(self, account: str) -> int:
+        """Give the margin on an account's prices."""
+        return self.account_markup_rates.get(account, self.markup_rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,8 @@ class Decision:
     quote_key: bytes | None
     reject_code: str | None
     priced: SideQuote
-    book: ConsolidatedBook
-    versus_quote_bps: Decimal | None
+    snapshot: Snapshot
+    versus_quote_bps: int | None
     executed_at: datetime
 
     @property
@@ -102,6 +111,7 @@ class Answer:
         execution_id: None for a dry run.
         receipt: The body of the answer.
         fresh_quote: A new quote for the same question, where an order on a quote was refused just now.
+        ledger_ms: How long it took to be on record; None where nothing was recorded just now.
     """
 
     status: str
@@ -111,6 +121,7 @@ class Answer:
     replayed: bool
     decision: Decision | None = None
     fresh_quote: Quote | None = None
+    ledger_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -119,10 +130,8 @@ class _Terms:
 
     symbol: str
     side: Side
-    quantity: Decimal
+    ask: Ask
     time_in_force: TimeInForce
-    limit_price: Decimal | None
-    slippage_bps_max: Decimal | None
     venues: frozenset[str] | None
     promise: Promise | None = None
     quote_id: str | None = None
@@ -169,29 +178,26 @@ class Desk:
         Say what an order would get now.
 
         Raises:
+            RequestError: 422, where no venue would accept the amount as an order.
             Unavailable: If there is no book that can be believed.
         """
-        book = self._book(request.symbol, self._chosen(request.venues, request.exclude_venues))
-        sides = {
-            side: price(book, side, request.quantity, limit_price=request.limit_price, markup_bps=self.rules.markup_bps)
-            for side in request.sides
-        }
+        snapshot = self._snapshot(request.symbol, self._chosen(request.venues, request.exclude_venues))
+        _refuse_amount(amount_faults(snapshot.book, request.sides, request.ask))
+        markup_rate = self.rules.markup(account)
+        sides = {side: price(snapshot.book, side, request.ask, markup_rate) for side in request.sides}
+        _refuse_amount(total_faults(sides.values()))
         now = _to_milliseconds(self._clock.utc())
         expires_at = now + timedelta(milliseconds=self.rules.ttl_ms)
         terms = QuoteTerms(
             account=account,
             market_data=self.rules.market_data,
-            symbol=request.symbol,
-            quantity=request.quantity,
-            limit_price=request.limit_price,
-            venues=request.venues,
-            exclude_venues=request.exclude_venues,
-            sides={side: QuotedSide(priced.quantity, priced.total) for side, priced in sides.items()},
+            request=request,
+            sides={side: QuotedSide(one.quantity, one.total, one.fillable) for side, one in sides.items()},
             issued_at=now,
             expires_at=expires_at,
             nonce=secrets.token_bytes(NONCE_BYTES),
         )
-        return Quote(self._signer.seal(terms), request, self.rules.market_data, now, expires_at, sides, book)
+        return Quote(self._signer.seal(terms), request, self.rules.market_data, now, expires_at, sides, snapshot)
 
     async def execute(self, order: Order) -> Answer:
         """
@@ -229,7 +235,9 @@ class Desk:
         if stored is not None:
             return _replay(stored, order)
         decision = await self._decide(order)
+        began_ns = self._clock.now_ns()
         outcome, stored = await self._ledger.record(self._execution(decision))
+        ledger_ms = (self._clock.now_ns() - began_ns) / MS
         if outcome is Outcome.QUOTE_USED:
             raise self._about_quote("quote_used", "the quote has been used", decision.request, order.account)
         if stored is None:
@@ -244,6 +252,7 @@ class Desk:
             replayed=False,
             decision=decision,
             fresh_quote=self._fresh_quote(decision.request, order.account) if stored.reject_code else None,
+            ledger_ms=ledger_ms,
         )
 
     def _dry_answer(self, decision: Decision) -> Answer:
@@ -262,18 +271,14 @@ class Desk:
         if self.closing:
             raise Unavailable("shutting_down", "the service is stopping")
         terms = await self._terms(order)
-        if order.valid_until is not None and self._clock.utc() > order.valid_until:
-            fault = Fault("/valid_until", "order_expired", "has passed", kind="pointer")
-            raise RequestError("order_expired", "the order's valid_until has passed", [fault])
-        book = self._book(terms.symbol, terms.venues)
-        priced = price(
-            book,
-            terms.side,
-            terms.quantity,
-            limit_price=terms.limit_price,
-            slippage_bps_max=terms.slippage_bps_max,
-            markup_bps=self.rules.markup_bps,
-        )
+        snapshot = self._look(terms.symbol, terms.venues)
+        if terms.promise is None and isinstance(snapshot, Snapshot):
+            _refuse_amount(amount_faults(snapshot.book, [terms.side], terms.ask), kind="pointer")
+        self._refuse_late(order)
+        snapshot = _there(snapshot)
+        priced = price(snapshot.book, terms.side, terms.ask, self.rules.markup(order.account))
+        if terms.promise is None:
+            _refuse_amount(total_faults([priced]), kind="pointer")
         reject_code = refusal(priced, terms.time_in_force, terms.promise)
         versus = None
         if terms.promise is not None and reject_code is None:
@@ -290,7 +295,7 @@ class Desk:
             quote_key=terms.quote_key,
             reject_code=reject_code,
             priced=priced,
-            book=book,
+            snapshot=snapshot,
             versus_quote_bps=versus,
             executed_at=_to_milliseconds(self._clock.utc()),
         )
@@ -301,16 +306,14 @@ class Desk:
             return _Terms(
                 symbol=self.resolve(terms.symbol, Fault("/symbol", "unknown_symbol", "is not served", kind="pointer")),
                 side=terms.side,
-                quantity=terms.quantity,
+                ask=terms.ask,
                 time_in_force=terms.time_in_force,
-                limit_price=terms.limit_price,
-                slippage_bps_max=terms.slippage_bps_max,
                 venues=None,
             )
-        return await self._quoted_terms(order.account, terms)
+        return await self._quoted_terms(order, terms)
 
-    async def _quoted_terms(self, account: str, wanted: QuoteOrder) -> _Terms:
-        quoted = self._signer.open(wanted.quote_id)
+    async def _quoted_terms(self, order: Order, wanted: QuoteOrder) -> _Terms:
+        account, quoted = order.account, self._signer.open(wanted.quote_id)
         if quoted is None or quoted.account != account or quoted.market_data != self.rules.market_data:
             raise RequestError("unknown_quote", "no such quote was given to this account")
         side = wanted.side or (next(iter(quoted.sides)) if len(quoted.sides) == 1 else None)
@@ -318,34 +321,32 @@ class Desk:
             raise _side_fault("missing_parameter", "the quote has both sides: say which one is executed")
         if side not in quoted.sides:
             raise _side_fault("conflicting_parameters", f"the quote has no {side} side")
-        request = QuoteRequest(
-            symbol=quoted.symbol,
-            quantity=quoted.quantity,
-            sides=tuple(quoted.sides),
-            limit_price=quoted.limit_price,
-            venues=quoted.venues,
-            exclude_venues=quoted.exclude_venues,
-        )
+        request, promised = quoted.request, quoted.sides[side]
         used = await self._ledger.quote_used(quoted.nonce)
         # Nothing is awaited between here and the decision: the time that counts is the fill's own.
         if self._clock.utc() >= quoted.expires_at:
             raise self._about_quote("quote_expired", "the quote's time is over", request, account)
+        self._refuse_late(order)
         if used:
             raise self._about_quote("quote_used", "the quote has been used", request, account)
         tolerance_bps = self.rules.tolerance_bps if wanted.tolerance_bps is None else wanted.tolerance_bps
         return _Terms(
-            symbol=quoted.symbol,
+            symbol=request.symbol,
             side=side,
-            quantity=quoted.quantity,
+            # What was quoted is what is filled, however the amount was asked for.
+            ask=Ask(promised.quantity, limit_price=request.ask.limit_price) if promised.fillable else request.ask,
             time_in_force=TimeInForce.FOK,
-            limit_price=quoted.limit_price,
-            slippage_bps_max=None,
-            venues=self._chosen(quoted.venues, quoted.exclude_venues),
-            promise=Promise(quoted.sides[side], tolerance_bps),
+            venues=self._chosen(request.venues, request.exclude_venues),
+            promise=Promise(promised, tolerance_bps),
             quote_id=wanted.quote_id,
             quote_key=quoted.nonce,
             request=request,
         )
+
+    def _refuse_late(self, order: Order) -> None:
+        if order.valid_until is not None and self._clock.utc() > order.valid_until:
+            fault = Fault("/valid_until", "order_expired", "has passed", kind="pointer")
+            raise RequestError("order_expired", "the order's valid_until has passed", [fault])
 
     def _about_quote(self, code: str, detail: str, request: QuoteRequest | None, account: str) -> RequestError:
         return RequestError(code, detail, fresh_quote=self._fresh_quote(request, account))
@@ -355,7 +356,7 @@ class Desk:
             return None
         try:
             return self.quote(account, request)
-        except Unavailable:
+        except (RequestError, Unavailable):  # The same question may have no answer any more.
             return None
 
     def resolve(self, text: str, fault: Fault) -> str:
@@ -372,13 +373,23 @@ class Desk:
             raise RequestError("unknown_symbol", "this symbol is not served", [fault])
         return symbol
 
-    def _book(self, symbol: str, chosen: Collection[str] | None) -> ConsolidatedBook:
+    def look(self, symbol: str) -> Snapshot:
+        """
+        Give a symbol's consolidated book as it is now.
+
+        Raises:
+            Unavailable: If there is none that can be believed.
+        """
+        return self._snapshot(symbol, None)
+
+    def _look(self, symbol: str, chosen: Collection[str] | None) -> Snapshot | NoBook:
+        """Look at the market once; what is seen here is what is checked, priced and filled."""
         if symbol not in self._market.symbols:
             raise RequestError("unknown_symbol", "the quote's symbol is no longer served")
-        book = self._market.book(symbol, self._clock.now_ns(), chosen)
-        if isinstance(book, NoBook):
-            raise Unavailable(book.code, book.detail, sources=book.sources)
-        return book
+        return self._market.book(symbol, self._clock.now_ns(), chosen)
+
+    def _snapshot(self, symbol: str, chosen: Collection[str] | None) -> Snapshot:
+        return _there(self._look(symbol, chosen))
 
     def _chosen(self, venues: Collection[str] | None, exclude_venues: Collection[str] | None) -> frozenset[str] | None:
         if venues is None and exclude_venues is None:
@@ -401,12 +412,13 @@ class Desk:
             symbol=decision.symbol,
             side=decision.side.value,
             time_in_force=decision.time_in_force.value,
-            requested_quantity=priced.requested,
-            filled_quantity=ZERO if rejected else priced.quantity,
-            subtotal=ZERO if rejected else priced.subtotal,
-            fees=ZERO if rejected else priced.fees,
-            markup=ZERO if rejected else priced.markup,
-            total=ZERO if rejected else priced.total,
+            requested_quantity=priced.ask.quantity,
+            requested_total=priced.ask.total,
+            filled_quantity=0 if rejected else priced.quantity,
+            subtotal=0 if rejected else priced.subtotal,
+            fees=0 if rejected else priced.fees,
+            markup=0 if rejected else priced.markup,
+            total=0 if rejected else priced.total,
             fills=() if rejected else executed_fills(decision),
             executed_at=decision.executed_at,
             receipt=self._receipt(decision),
@@ -415,21 +427,36 @@ class Desk:
 
 def executed_fills(decision: Decision) -> tuple[ExecutedFill, ...]:
     """Give a decision's fills with the age and number of the books they came from."""
-    sources = {source.venue: source for source in decision.book.sources}
+    sources = {source.venue: source for source in decision.snapshot.sources}
     return tuple(
         ExecutedFill(
-            venue=fill.level.venue,
-            symbol=decision.symbol,
-            price=fill.level.price,
+            venue=fill.venue,
+            symbol=fill.symbol,
+            price=fill.price,
             quantity=fill.quantity,
             subtotal=fill.subtotal,
             fee=fill.fee,
             markup=fill.markup,
-            book_age_ms=sources[fill.level.venue].age_ms or 0,
-            sequence=sources[fill.level.venue].sequence,
+            book_age_ms=sources[fill.venue].age_ms or 0,
+            sequence=sources[fill.venue].sequence,
+            hop=fill.hop,
         )
         for fill in decision.priced.fills
     )
+
+
+def _there(looked: Snapshot | NoBook) -> Snapshot:
+    if isinstance(looked, NoBook):
+        raise Unavailable(looked.code, looked.detail, sources=looked.sources)
+    return looked
+
+
+def _refuse_amount(faults: Sequence[Fault], kind: str = "parameter") -> None:
+    """Refuse an amount that no venue would accept; the first fault's code is the refusal's."""
+    if faults:
+        prefix = "/" if kind == "pointer" else ""
+        faults = [replace(fault, where=prefix + fault.where, kind=kind) for fault in faults]
+        raise RequestError(faults[0].code, f"the {faults[0].where.lstrip('/')} {faults[0].detail}", faults)
 
 
 def _replay(stored: StoredExecution, order: Order) -> Answer:

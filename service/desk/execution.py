@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+
+from service.market.side import Hop
 
 FILLED, PARTIALLY_FILLED, REJECTED = "filled", "partially_filled", "rejected"
 
@@ -17,19 +18,21 @@ FILLED, PARTIALLY_FILLED, REJECTED = "filled", "partially_filled", "rejected"
 class ExecutedFill:
     """What one level of one venue gave.
 
-    ``price`` in the quote asset per base asset, ``quantity`` in the base asset, ``subtotal``, ``fee`` and
-    ``markup`` in the quote asset and already rounded.  ``book_age_ms`` is the age of the venue's book at the decision.
+    ``price`` in the quote asset per base asset and ``quantity`` in the base asset are whole numbers of 10**-18;
+    ``subtotal``, ``fee`` and ``markup`` money of the quote asset, already rounded.  ``book_age_ms`` is the age of the
+    venue's book at the decision; ``hop`` how the price was converted, if it was.
     """
 
     venue: str
     symbol: str
-    price: Decimal
-    quantity: Decimal
-    subtotal: Decimal
-    fee: Decimal
-    markup: Decimal
+    price: int
+    quantity: int
+    subtotal: int
+    fee: int
+    markup: int
     book_age_ms: int
     sequence: int | None
+    hop: Hop | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Execution:
         quote_key: 16-byte nonce of the quote it was made on, or None.  A fill uses the quote up; a rejection does not.
         status: FILLED, PARTIALLY_FILLED or REJECTED.
         reject_code: A code of the contract if rejected, else None.
+        requested_quantity: A whole number of 10**-18 of the base asset; None where a total was asked for.
         fills: Best first; empty if rejected.
         receipt: The answer's JSON body, given again byte for byte whenever this execution is asked for.
     """
@@ -60,12 +64,13 @@ class Execution:
     symbol: str
     side: str
     time_in_force: str
-    requested_quantity: Decimal
-    filled_quantity: Decimal
-    subtotal: Decimal
-    fees: Decimal
-    markup: Decimal
-    total: Decimal
+    requested_quantity: int | None
+    requested_total: int | None
+    filled_quantity: int
+    subtotal: int
+    fees: int
+    markup: int
+    total: int
     fills: tuple[ExecutedFill, ...]
     executed_at: datetime
     receipt: bytes

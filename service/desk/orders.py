@@ -5,16 +5,18 @@ Pure values and one pure decision: the same order on the same book always has th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 
 from exchanges.book import Side
-from service.accounting import BPS, EXACT, bps
-from service.desk.quote_id import QuotedSide
-from service.market.book import ConsolidatedBook
-from service.pricing.quote import SideQuote
+from service.accounting import RATE_ONE, bps, money_text, price_text, rate, up
+from service.errors import Fault
+from service.market.book import BookSide, ConsolidatedBook, Snapshot
+from service.pricing.bounds import QUANTITY_UNIT, Ask
+from service.pricing.quote import SideQuote, price
 
 
 class TimeInForce(StrEnum):
@@ -31,17 +33,15 @@ class QuoteRequest:
 
     Args:
         symbol: One that the desk serves.
-        quantity: Base asset, > 0.
+        ask: How much; a limit price goes with one side only.
         sides: One or both, in the order of the answer.
-        limit_price: Quote asset per base asset; only with one side.
         venues: Only these, or None for all; sorted.
         exclude_venues: All but these, or None; sorted.
     """
 
     symbol: str
-    quantity: Decimal
+    ask: Ask
     sides: tuple[Side, ...]
-    limit_price: Decimal | None = None
     venues: tuple[str, ...] | None = None
     exclude_venues: tuple[str, ...] | None = None
 
@@ -60,19 +60,26 @@ class Quote:
     created_at: datetime
     expires_at: datetime
     sides: dict[Side, SideQuote]
-    book: ConsolidatedBook
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedSide:
+    """What was promised for one side: how much could be had, for what total, and whether that is all that was asked."""
+
+    quantity: int
+    total: int
+    fillable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DirectOrder:
-    """An order at market, or with a limit or a slippage bound."""
+    """An order for a quantity or a total, at market, or with a limit or a slippage bound."""
 
     symbol: str
     side: Side
-    quantity: Decimal
+    ask: Ask
     time_in_force: TimeInForce = TimeInForce.FOK
-    limit_price: Decimal | None = None
-    slippage_bps_max: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +120,25 @@ class Promise:
     quoted: QuotedSide
     tolerance_bps: Decimal
 
-    def broken_by(self, side: Side, total: Decimal) -> bool:
+    def broken_by(self, side: Side, total: int) -> bool:
         """Tell whether *total* is worse than was promised."""
-        with localcontext(EXACT):
-            slack = abs(self.quoted.total) * self.tolerance_bps / BPS
-            if side is Side.BUY:
-                return total > self.quoted.total + slack
-            return total < self.quoted.total - slack
+        worse_by = total - self.quoted.total if side is Side.BUY else self.quoted.total - total
+        return worse_by * RATE_ONE > abs(self.quoted.total) * rate(self.tolerance_bps)
 
-    def versus_quote_bps(self, side: Side, total: Decimal) -> Decimal | None:
+    def versus_quote_bps(self, side: Side, total: int) -> int | None:
         """Give how much worse (positive) or better the total is than promised, in basis points of the promise."""
         if not self.quoted.total:
             return None
-        with localcontext(EXACT):
-            worse_by = total - self.quoted.total if side is Side.BUY else self.quoted.total - total
-            return bps(worse_by, abs(self.quoted.total))
+        worse_by = total - self.quoted.total if side is Side.BUY else self.quoted.total - total
+        return bps(worse_by, abs(self.quoted.total))
 
 
-_UNFILLED_CODES = {"limit": "limit_not_met", "slippage": "slippage_exceeded", "depth": "insufficient_liquidity"}
+_UNFILLED_CODES = {
+    "limit": "limit_not_met",
+    "slippage": "slippage_exceeded",
+    "depth": "insufficient_liquidity",
+    "rules": "insufficient_liquidity",
+}
 
 
 def refusal(priced: SideQuote, time_in_force: TimeInForce, promise: Promise | None) -> str | None:
@@ -140,10 +148,64 @@ def refusal(priced: SideQuote, time_in_force: TimeInForce, promise: Promise | No
     Returns:
         The contract's code of what it is refused for, or None if it fills (IOC: in part).
     """
-    if promise is not None and promise.quoted.quantity < priced.requested:
+    if promise is not None and not promise.quoted.fillable:
         return _UNFILLED_CODES["depth"]  # The quote itself had promised less than was asked for.
     if priced.stopped_by is not None and (time_in_force is TimeInForce.FOK or not priced.quantity):
         return _UNFILLED_CODES[priced.stopped_by]
     if promise is not None and promise.broken_by(priced.side, priced.total):
         return "price_moved"
     return None
+
+
+def amount_faults(book: ConsolidatedBook, sides: Collection[Side], ask: Ask) -> list[Fault]:
+    """
+    Say what is wrong with the quantity that is asked for, if no venue of the book would accept it.
+
+    Returns:
+        Faults of the parameter ``quantity``, one per code, each suggesting what both sides would accept.
+    """
+    if ask.quantity is None:
+        return []
+    found: dict[str, tuple[str, int]] = {}
+    for side in sides:
+        for code, detail, suggested in _amount_faults(book.side(side), ask.quantity):
+            if code not in found or suggested > found[code][1]:
+                found[code] = (detail, suggested)
+    return [Fault("quantity", code, detail, price_text(suggested)) for code, (detail, suggested) in found.items()]
+
+
+def _amount_faults(side: BookSide, quantity: int) -> Iterator[tuple[str, str, int]]:
+    step = max(side.step, QUANTITY_UNIT)
+    smallest = up(min(max(venue.rules.quantity_min, venue.rules.step, step) for venue in side.venues), step) * step
+    least = max(smallest, up(side.least, step) * step)
+    if quantity % step:
+        floor = quantity // step * step
+        yield "quantity_step", f"must be a multiple of {price_text(step)}", max(floor, least)
+    if quantity < smallest:
+        yield "quantity_too_small", f"must be at least {price_text(smallest)} for any venue to accept it", least
+    elif quantity < least <= side.depth:
+        yield "notional_too_small", "is worth less than any venue accepts as an order", least
+
+
+def total_faults(sides: Collection[SideQuote]) -> list[Fault]:
+    """
+    Say that the total that is asked for buys or brings less than any venue accepts as an order, where that is so.
+
+    Returns:
+        At most one fault of the parameter ``total``, suggesting what all *sides* would accept, where there is that.
+    """
+    unmet = [
+        priced for priced in sides if priced.ask.total is not None and not priced.quantity and priced.stopped_by is None
+    ]
+    if not unmet:
+        return []
+    least = [_least_total(priced) for priced in unmet]
+    suggested = None if None in least else money_text(max(total for total in least if total is not None))
+    return [Fault("total", "notional_too_small", "is worth less than any venue accepts as an order", suggested)]
+
+
+def _least_total(priced: SideQuote) -> int | None:
+    """Give what the smallest order within the limit comes to, or None where there is none."""
+    least = max(QUANTITY_UNIT, priced.book.side(priced.side).least)
+    smallest = price(priced.book, priced.side, priced.ask._replace(quantity=least, total=None), priced.markup_rate)
+    return smallest.total if smallest.fillable else None

@@ -1,6 +1,6 @@
 """Make quote ids that hold the whole quote and cannot be forged.
 
-A quote id is ``q1.<terms>.<mac>``: the terms as JSON and an HMAC-SHA-256 over them, both in URL-safe base64.  It costs
+A quote id is ``q2.<terms>.<mac>``: the terms as JSON and an HMAC-SHA-256 over them, both in URL-safe base64.  It costs
 the server no memory and is honoured by every process that shares the key.
 """
 
@@ -17,19 +17,12 @@ from typing import Any
 import orjson
 
 from exchanges.book import Side
-from service.accounting import plain
+from service.desk.orders import QuotedSide, QuoteRequest
+from service.pricing.bounds import Ask
 
-_PREFIX = "q1"
+_PREFIX = "q2"
 QUOTE_ID_LENGTH_MAX = 4_096
 NONCE_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class QuotedSide:
-    """What was promised for one side: how much of the request could be had, and for what total."""
-
-    quantity: Decimal
-    total: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +31,14 @@ class QuoteTerms:
     A quote as its id carries it.
 
     Args:
-        quantity: What was asked for, base asset.
-        venues: The only venues to be used, or None for all; sorted.
+        request: What was asked.
         sides: What each side that was asked for was quoted at.
         nonce: 16 random bytes that name the quote in the ledger.
     """
 
     account: str
     market_data: str
-    symbol: str
-    quantity: Decimal
-    limit_price: Decimal | None
-    venues: tuple[str, ...] | None
-    exclude_venues: tuple[str, ...] | None
+    request: QuoteRequest
     sides: dict[Side, QuotedSide]
     issued_at: datetime
     expires_at: datetime
@@ -66,23 +54,20 @@ class QuoteSigner:
 
     def seal(self, terms: QuoteTerms) -> str:
         """Give the quote id of *terms*."""
-        payload = _encoded(
-            orjson.dumps(
-                [
-                    terms.account,
-                    terms.market_data,
-                    terms.symbol,
-                    plain(terms.quantity),
-                    None if terms.limit_price is None else plain(terms.limit_price),
-                    terms.venues,
-                    terms.exclude_venues,
-                    {side.value: [plain(q.quantity), plain(q.total)] for side, q in terms.sides.items()},
-                    _milliseconds(terms.issued_at),
-                    _milliseconds(terms.expires_at),
-                    terms.nonce.hex(),
-                ]
-            )
-        )
+        request, ask = terms.request, terms.request.ask
+        fields = [
+            terms.account,
+            terms.market_data,
+            request.symbol,
+            [_text(ask.quantity), _text(ask.total), _text(ask.slippage_bps_max), _text(ask.limit_price)],
+            request.venues,
+            request.exclude_venues,
+            {side.value: [str(q.quantity), str(q.total), q.fillable] for side, q in terms.sides.items()},
+            _milliseconds(terms.issued_at),
+            _milliseconds(terms.expires_at),
+            terms.nonce.hex(),
+        ]
+        payload = _encoded(orjson.dumps(fields))
         return f"{_PREFIX}.{payload}.{_encoded(self._mac(payload))}"
 
     def open(self, quote_id: str) -> QuoteTerms | None:
@@ -101,20 +86,32 @@ class QuoteSigner:
 
 
 def _terms(fields: list[Any]) -> QuoteTerms:
-    account, market_data, symbol, quantity, limit_price, venues, exclude, sides, issued, expires, nonce = fields
+    account, market_data, symbol, ask, venues, exclude_venues, sides, issued, expires, nonce = fields
+    quantity, total, slippage_bps_max, limit_price = ask
     return QuoteTerms(
         account=account,
         market_data=market_data,
-        symbol=symbol,
-        quantity=Decimal(quantity),
-        limit_price=None if limit_price is None else Decimal(limit_price),
-        venues=None if venues is None else tuple(venues),
-        exclude_venues=None if exclude is None else tuple(exclude),
-        sides={Side(side): QuotedSide(Decimal(q), Decimal(total)) for side, (q, total) in sides.items()},
+        request=QuoteRequest(
+            symbol=symbol,
+            ask=Ask(
+                quantity=None if quantity is None else int(quantity),
+                total=None if total is None else int(total),
+                slippage_bps_max=None if slippage_bps_max is None else Decimal(slippage_bps_max),
+                limit_price=None if limit_price is None else int(limit_price),
+            ),
+            sides=tuple(map(Side, sides)),
+            venues=None if venues is None else tuple(venues),
+            exclude_venues=None if exclude_venues is None else tuple(exclude_venues),
+        ),
+        sides={Side(side): QuotedSide(int(q), int(total), fillable) for side, (q, total, fillable) in sides.items()},
         issued_at=_moment(issued),
         expires_at=_moment(expires),
         nonce=bytes.fromhex(nonce),
     )
+
+
+def _text(number: int | Decimal | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _milliseconds(moment: datetime) -> int:

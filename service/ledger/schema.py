@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.accounting import plain
+from service.accounting import money_text, price_text
 from service.desk.execution import Execution
 from service.ledger.protocol import StoredExecution, StoredKey
 
@@ -39,7 +39,8 @@ executions = sa.Table(
     sa.Column("symbol", sa.Text, nullable=False),
     sa.Column("side", sa.Text, nullable=False),
     sa.Column("time_in_force", sa.Text, nullable=False),
-    sa.Column("requested_quantity", sa.Text, nullable=False),
+    sa.Column("requested_quantity", sa.Text),
+    sa.Column("requested_total", sa.Text),
     sa.Column("filled_quantity", sa.Text, nullable=False),
     sa.Column("subtotal", sa.Text, nullable=False),
     sa.Column("fees", sa.Text, nullable=False),
@@ -151,12 +152,15 @@ def execution_row(execution: Execution) -> dict[str, Any]:
         "symbol": execution.symbol,
         "side": execution.side,
         "time_in_force": execution.time_in_force,
-        "requested_quantity": plain(execution.requested_quantity),
-        "filled_quantity": plain(execution.filled_quantity),
-        "subtotal": plain(execution.subtotal),
-        "fees": plain(execution.fees),
-        "markup": plain(execution.markup),
-        "total": plain(execution.total),
+        "requested_quantity": None
+        if execution.requested_quantity is None
+        else price_text(execution.requested_quantity),
+        "requested_total": None if execution.requested_total is None else money_text(execution.requested_total),
+        "filled_quantity": price_text(execution.filled_quantity),
+        "subtotal": money_text(execution.subtotal),
+        "fees": money_text(execution.fees),
+        "markup": money_text(execution.markup),
+        "total": money_text(execution.total),
         "executed_at": moment_text(execution.executed_at),
         "receipt": execution.receipt,
     }
@@ -170,11 +174,11 @@ def fill_rows(execution: Execution, seq: int) -> list[dict[str, Any]]:
             "n": n,
             "venue": fill.venue,
             "symbol": fill.symbol,
-            "price": plain(fill.price),
-            "quantity": plain(fill.quantity),
-            "subtotal": plain(fill.subtotal),
-            "fee": plain(fill.fee),
-            "markup": plain(fill.markup),
+            "price": price_text(fill.price),
+            "quantity": price_text(fill.quantity),
+            "subtotal": money_text(fill.subtotal),
+            "fee": money_text(fill.fee),
+            "markup": money_text(fill.markup),
             "book_age_ms": fill.book_age_ms,
             "sequence": fill.sequence,
         }

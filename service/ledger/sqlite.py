@@ -37,7 +37,7 @@ QUEUE_MAX = 4_096
 ANSWER_WITHIN_S = 2.0
 BUSY_TIMEOUT_MS = 1_500
 """How long SQLite itself waits for a lock, so that a refusal still comes within ``ANSWER_WITHIN_S``."""
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0002"
 _HEADER = b"SQLite format 3\x00"
 _PRAGMAS = {
     "journal_mode": ("WAL", "wal"),

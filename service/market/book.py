@@ -1,63 +1,130 @@
 """Merge the venues' books into one, ranked by what the client really pays or receives.
 
-Pure: no clock, no I/O, no logging.  ``screen`` decides what may be believed, ``merge`` makes one book of it.  What
-cannot be merged honestly is refused with a reason.
+Pure: no clock, no I/O, no logging.  What may be believed is decided by ``service.market.screening``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal, localcontext
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import NamedTuple
 
 from exchanges.board import Source
-from exchanges.book import Side, VenueBook
-from exchanges.health import OUTLIER_REASON, State, apart_bps, outliers
-from service.accounting import BPS, EXACT
+from exchanges.book import SCALE, Side, decimal
+from service.accounting import RATE_ONE, RATE_SCALE
+from service.market.merged import Merged
+from service.market.side import VenueSide
 
 
 class BookLevel(NamedTuple):
     """
-    One venue's level in the consolidated book.
+    One venue's level in the consolidated book; whole numbers at the scales of ``service.accounting``.
 
     Args:
-        price: Quote asset per base asset, as the venue shows it.
+        price: Quote asset per base asset, after conversion, before fees.
         quantity: Base asset.
-        net_price: What a taker pays (asks) or receives (bids) per unit with the venue's fee.
-        fee_bps: The venue's taker fee.
+        rate: The taker fee.
     """
 
     venue: str
-    price: Decimal
-    quantity: Decimal
-    net_price: Decimal
-    fee_bps: Decimal
+    price: int
+    quantity: int
+    rate: int
+
+    def net_price(self, side: Side) -> Decimal:
+        """Give what a taker on *side* pays or receives per unit with the fee."""
+        sign = 1 if side is Side.BUY else -1
+        return decimal(self.price * (RATE_ONE + sign * self.rate), SCALE + RATE_SCALE)
+
+
+class Top(NamedTuple):
+    """
+    The best price of a side by what the venues show, and whose it is.
+
+    Args:
+        at_mid: The same price where a converted venue's is converted at the stable pair's mid.
+    """
+
+    venue: str
+    price: int
+    at_mid: int
+
+
+class BookSide:
+    """What orders of one side can take, over all venues; never empty."""
+
+    def __init__(
+        self, side: Side, venues: Sequence[VenueSide], by_itself: Callable[[VenueSide], VenueSide] | None = None
+    ) -> None:
+        """
+        Take the venues' sides in the order of the settings, which decides among equal prices.
+
+        Args:
+            by_itself: Gives a venue's side as it is where no other venue takes of a stable pair beside it.
+        """
+        self.side = side
+        self._by_itself = by_itself
+        self.venues = tuple(venues)
+        self.depths = tuple(venue.depth for venue in venues)
+        self.depth = sum(self.depths)
+        self.reads = 0
+        """How often an order has been spread over it."""
+
+    def by_itself(self, venue: VenueSide) -> VenueSide:
+        """Give one of ``venues`` as it would be if the order went nowhere else."""
+        return venue if self._by_itself is None else self._by_itself(venue)
+
+    @cached_property
+    def merged(self) -> Merged:
+        """Merge the levels, once; see there for what that costs when."""
+        return Merged(self.venues)
+
+    @cached_property
+    def top(self) -> Top:
+        """Give the best price that is shown."""
+        sign = 1 if self.side is Side.BUY else -1
+        best = min(self.venues, key=lambda venue: sign * venue.prices[0])
+        return Top(best.venue, best.prices[0], best.best_at_mid)
+
+    @cached_property
+    def step(self) -> int:
+        """Give the finest step of an order's quantity among the venues."""
+        return min(venue.rules.step or 1 for venue in self.venues)
+
+    @cached_property
+    def least(self) -> int:
+        """Give the smallest order that any venue accepts."""
+        return min(venue.least for venue in self.venues)
+
+    def levels(self, *, gross: bool = False, limit: int | None = None) -> Iterator[BookLevel]:
+        """Give the best *limit* levels, ranked by net or gross price."""
+        sign = 1 if self.side is Side.BUY else -1
+        rows = [
+            (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate))
+            for number, venue in enumerate(self.venues)
+            for price, quantity, rate, cost in zip(
+                venue.prices[:limit], venue.quantities[:limit], venue.rates[:limit], venue.costs[:limit], strict=True
+            )
+        ]
+        rows.sort(key=lambda row: row[:2])
+        return (level for _, _, level in rows[:limit])
 
 
 @dataclass(frozen=True)
 class ConsolidatedBook:
     """
-    All live venues' levels of one symbol at one moment; never empty on either side.
+    All live venues' levels of one symbol; never empty on either side.
 
     Args:
-        symbol: ``BTC/USDT``.
-        bids: Best net price first.
-        asks: Best net price first.
-        best_bid: The highest bid by the price the venue shows.
-        best_ask: The lowest ask by the price the venue shows.
-        venues: Those whose levels are in it.
-        sources: Every venue's part when the book was asked for, used or not.
+        bids: What an order to SELL takes.
+        asks: What an order to BUY takes.
     """
 
     symbol: str
-    bids: tuple[BookLevel, ...]
-    asks: tuple[BookLevel, ...]
-    best_bid: BookLevel
-    best_ask: BookLevel
-    venues: tuple[str, ...]
-    sources: tuple[Source, ...]
+    bids: BookSide
+    asks: BookSide
 
     @property
     def base_asset(self) -> str:
@@ -69,28 +136,37 @@ class ConsolidatedBook:
         """Give what is paid."""
         return self.symbol.partition("/")[2]
 
+    def side(self, side: Side) -> BookSide:
+        """Give what an order of this side takes."""
+        return self.asks if side is Side.BUY else self.bids
+
+    @cached_property
+    def twice_mid(self) -> int:
+        """Give best bid + best ask, crossed or not, by the prices that are shown: a whole number of 10**-18."""
+        return self.bids.top.price + self.asks.top.price
+
     @cached_property
     def mid(self) -> Decimal:
-        """Give (best bid + best ask) / 2, crossed or not."""
-        with localcontext(EXACT):
-            return (self.best_bid.price + self.best_ask.price) / 2
+        """Give (best bid + best ask) / 2."""
+        return decimal(self.twice_mid * 5, SCALE + 1)
 
     @property
     def crossed(self) -> bool:
         """Tell whether one venue bids more than another asks."""
-        return self.best_bid.price > self.best_ask.price
+        return self.bids.top.price > self.asks.top.price
 
-    def levels(self, side: Side) -> tuple[BookLevel, ...]:
-        """Give what an order of this side takes, best net price first."""
-        return self.asks if side is Side.BUY else self.bids
+    @cached_property
+    def venues(self) -> tuple[str, ...]:
+        """Name the venues whose levels are in it."""
+        return tuple(dict.fromkeys(venue.venue for venue in (*self.bids.venues, *self.asks.venues)))
 
-    def best(self, side: Side) -> BookLevel:
-        """Give the level with the best shown price for an order of this side."""
-        return self.best_ask if side is Side.BUY else self.best_bid
 
-    def gross(self, side: Side) -> list[BookLevel]:
-        """Give the levels by the price the venues show, best first."""
-        return sorted(self.levels(side), key=_gross_ranks[side])
+class Snapshot(NamedTuple):
+    """A consolidated book, and every venue's part in it when it was asked for (boot-time clock), used or not."""
+
+    book: ConsolidatedBook
+    sources: tuple[Source, ...]
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,137 +176,3 @@ class NoBook:
     code: str
     detail: str
     sources: tuple[Source, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """
-    When a symbol may be quoted.
-
-    Args:
-        venues_min: Live venues it needs.
-        crossed_bps_max: How far venues may cross each other.
-        outlier_bps: How far a venue's mid may be from the median, or two venues' from each other.
-    """
-
-    venues_min: int = 1
-    crossed_bps_max: Decimal = Decimal(50)
-    outlier_bps: Decimal = Decimal(100)
-
-
-EXCLUDED_REASON, JUMP_REASON, DISAGREES_REASON, CROSSED_REASON = "excluded", "jump", "disagrees", "crossed"
-"""Why a live venue's book is not used: left out by the request, or for what the venues say together."""
-
-
-def screen(
-    symbol: str, sources: Sequence[Source], rules: Rules, *, held: bool = False, chosen: Collection[str] | None = None
-) -> tuple[Source, ...] | NoBook:
-    """
-    Decide which sources a symbol's book may be made from, or why there can be none.
-
-    Args:
-        sources: One per venue.  The board has left outliers out as they came; what a venue's going stale has
-            brought to light since is left out here.
-        held: The price leapt and has not been confirmed.
-        chosen: Only these venues are wanted; what the others show is still held against them.
-
-    Returns:
-        The sources, each with the reason why it is not used, or None if it is.
-    """
-    sources = _without_outliers(sources, rules)
-    live = [source for source in sources if source.live]
-    needed = max(1, rules.venues_min)
-    if len(live) < needed:
-        outlying = any(source.reason == OUTLIER_REASON for source in sources)
-        code = "venues_disagree" if outlying else "no_fresh_market_data"
-        return NoBook(code, f"{symbol} has {len(live)} live venues and needs {needed}", sources)
-    with localcontext(EXACT):
-        trouble = _common_trouble(symbol, live, rules, held)
-    if trouble is not None:
-        code, reason, detail = trouble
-        return NoBook(code, detail, _with_reason(sources, [source.venue for source in live], reason))
-    if chosen is not None:
-        left_out = [source.venue for source in live if source.venue not in chosen]
-        sources = _with_reason(sources, left_out, EXCLUDED_REASON)
-        if not any(used(source) for source in sources):
-            return NoBook("no_fresh_market_data", f"none of the venues asked for is live for {symbol}", sources)
-    return sources
-
-
-def used(source: Source) -> bool:
-    """Tell whether a screened source's levels are in the book."""
-    return source.live and source.reason is None
-
-
-def _common_trouble(symbol: str, live: Sequence[Source], rules: Rules, held: bool) -> tuple[str, str, str] | None:
-    """Find what the live venues together are not to be believed for: code, reason and a sentence."""
-    if held:
-        return "no_fresh_market_data", JUMP_REASON, f"the price of {symbol} leapt and is not confirmed yet"
-    mids = [_book(source).mid for source in live]
-    if len(mids) == 2 and apart_bps(max(mids), min(mids)) > rules.outlier_bps:
-        return "venues_disagree", DISAGREES_REASON, f"the two live prices of {symbol} are too far apart"
-    best_bid = max(_book(source).bids[0].price for source in live)
-    best_ask = min(_book(source).asks[0].price for source in live)
-    if (best_bid - best_ask) / ((best_bid + best_ask) / 2) * BPS > rules.crossed_bps_max:
-        return "venues_disagree", CROSSED_REASON, f"the live books of {symbol} cross by too much"
-    return None
-
-
-def merge(symbol: str, sources: Sequence[Source]) -> ConsolidatedBook:
-    """Merge the books of screened sources, at least one of which is used."""
-    in_use = [source for source in sources if used(source)]
-    with localcontext(EXACT):
-        bids = [level for source in in_use for level in _levels(source, Side.SELL)]
-        asks = [level for source in in_use for level in _levels(source, Side.BUY)]
-        bids.sort(key=_net_ranks[Side.SELL])
-        asks.sort(key=_net_ranks[Side.BUY])
-        return ConsolidatedBook(
-            symbol=symbol,
-            bids=tuple(bids),
-            asks=tuple(asks),
-            best_bid=min(bids, key=_gross_ranks[Side.SELL]),
-            best_ask=min(asks, key=_gross_ranks[Side.BUY]),
-            venues=tuple(source.venue for source in in_use),
-            sources=tuple(sources),
-        )
-
-
-def _without_outliers(sources: Sequence[Source], rules: Rules) -> tuple[Source, ...]:
-    mids = {source.venue: _book(source).mid for source in sources if source.live}
-    out = outliers(mids, rules.outlier_bps)
-    return tuple(
-        replace(source, state=State.SUSPECT, reason=OUTLIER_REASON) if source.venue in out else source
-        for source in sources
-    )
-
-
-def _with_reason(sources: Sequence[Source], venues: Collection[str], reason: str) -> tuple[Source, ...]:
-    return tuple(replace(source, reason=reason) if source.venue in venues else source for source in sources)
-
-
-def _book(source: Source) -> VenueBook:
-    if source.book is None:
-        raise ValueError(f"{source.venue} is live without a book")
-    return source.book
-
-
-def _levels(source: Source, side: Side) -> list[BookLevel]:
-    book = _book(source)
-    fee_bps = source.instrument.taker_fee_bps if source.instrument is not None else Decimal(0)
-    factor = 1 + fee_bps / BPS if side is Side.BUY else 1 - fee_bps / BPS
-    return [
-        BookLevel(source.venue, price, quantity, price * factor, fee_bps)
-        for price, quantity in (book.asks if side is Side.BUY else book.bids)
-    ]
-
-
-# Equal prices: the larger quantity first, then the venue's name, so that the same books always give the same fills.
-_Rank = Callable[[BookLevel], tuple[Decimal, Decimal, Decimal, str]]
-_net_ranks: dict[Side, _Rank] = {
-    Side.BUY: lambda level: (level.net_price, level.price, -level.quantity, level.venue),
-    Side.SELL: lambda level: (-level.net_price, -level.price, -level.quantity, level.venue),
-}
-_gross_ranks: dict[Side, _Rank] = {
-    Side.BUY: lambda level: (level.price, level.net_price, -level.quantity, level.venue),
-    Side.SELL: lambda level: (-level.price, -level.net_price, -level.quantity, level.venue),
-}

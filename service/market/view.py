@@ -6,29 +6,77 @@ decided anew each time it is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
 
-from exchanges.board import Board
-from exchanges.book import VenueBook
-from service.market.book import ConsolidatedBook, NoBook, Rules, merge, screen, used
+from exchanges.board import Board, Source
+from exchanges.book import Ladder, Side, VenueBook, units
+from exchanges.instruments import Instrument
+from service.accounting import rate
+from service.market.book import BookSide, ConsolidatedBook, NoBook, Snapshot
+from service.market.conversion import OwnSide, StablePair, converted
+from service.market.screening import (
+    DEPEGGED_REASON,
+    NO_RULES_REASON,
+    NO_STABLE_PAIR_REASON,
+    Part,
+    Rules,
+    crossed_too_far,
+    refuse_crossed,
+    screen,
+)
+from service.market.side import OrderRules, VenueSide
+
+KEPT_MAX = 256
+"""Books that are kept at once, choices of venues included."""
+
+Listings = Mapping[str, Mapping[str, str]]
+"""Symbols that are served, each with the venues that serve it and what they trade it as, in the settings' order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A book, and the values that it was made from."""
+
+    made_from: tuple[Any, ...]
+    book: ConsolidatedBook
 
 
 class MarketView:
     """Consolidated books of all symbols."""
 
-    def __init__(self, board: Board, rules: Rules) -> None:
-        """Look at *board* by *rules*."""
+    def __init__(self, board: Board, rules: Rules, listings: Listings) -> None:
+        """Look at *board* by *rules*; what it shows beside the *listings* is for converting only."""
         self._board = board
         self._rules = rules
-        self._kept: dict[str, tuple[tuple[VenueBook, ...], ConsolidatedBook]] = {}
+        self._listings = listings
+        self._kept: dict[tuple[str, frozenset[str] | None], _Kept] = {}
+        self._own_sides: dict[tuple[str, str], tuple[VenueBook, Instrument, dict[Side, OwnSide]]] = {}
+        self._direct: dict[tuple[str, str, Side], tuple[OwnSide, VenueSide]] = {}
+        self._pairs: dict[tuple[str, str], tuple[ConsolidatedBook, StablePair]] = {}
 
     @property
     def symbols(self) -> Collection[str]:
         """Name the symbols that can be asked for."""
-        return self._board.symbols
+        return self._listings.keys()
 
-    def book(self, symbol: str, now_ns: int, chosen: Collection[str] | None = None) -> ConsolidatedBook | NoBook:
+    @property
+    def venues_min(self) -> int:
+        """Give how many live venues a symbol needs."""
+        return max(1, self._rules.venues_min)
+
+    def sources(self, symbol: str, now_ns: int) -> tuple[Source, ...]:
+        """Give every venue's part in a symbol, with the reason why it cannot be used, in the settings' order."""
+        return tuple(part.source for part in self._parts(symbol, now_ns))
+
+    def serving(self, symbol: str) -> list[str]:
+        """Name the venues that have a part in a symbol, in the settings' order."""
+        return [venue for venue, own in self._listings[symbol].items() if self._board.seated(venue, own)]
+
+    def book(self, symbol: str, now_ns: int, chosen: Collection[str] | None = None) -> Snapshot | NoBook:
         """
         Give a symbol's book, or why there is none.
 
@@ -36,24 +84,158 @@ class MarketView:
             now_ns: Boot-time clock; ages are judged at this moment.
             chosen: Use these venues only; None for all.
         """
-        sources = screen(
-            symbol, self._board.sources(symbol, now_ns), self._rules, held=self._board.held(symbol), chosen=chosen
-        )
-        if isinstance(sources, NoBook):
-            return sources
-        books = tuple(source.book for source in sources if used(source) and source.book is not None)
-        kept = self._kept.get(symbol)
-        if kept is not None and len(kept[0]) == len(books) and all(map(_is, kept[0], books)):
-            return replace(kept[1], sources=sources)
-        merged = merge(symbol, sources)
-        if chosen is None:
-            self._kept[symbol] = (books, merged)
-        return merged
+        held = self._held(symbol)
+        return self._screened(symbol, self._parts(symbol, now_ns), held, now_ns, chosen)
 
-    @property
-    def venues_min(self) -> int:
-        """Give how many live venues a symbol needs."""
-        return max(1, self._rules.venues_min)
+    def _held(self, symbol: str) -> bool:
+        return any(self._board.held(own) for own in dict.fromkeys(self._listings[symbol].values()))
+
+    def _screened(
+        self, symbol: str, parts: Sequence[Part], held: bool, now_ns: int, chosen: Collection[str] | None
+    ) -> Snapshot | NoBook:
+        screened = screen(symbol, parts, self._rules, held=held, chosen=chosen)
+        if isinstance(screened, NoBook):
+            return screened
+        book = self._merged(symbol, screened, None if chosen is None else frozenset(chosen))
+        if crossed_too_far(book, self._rules):
+            return refuse_crossed(symbol, screened)
+        return Snapshot(book, tuple(part.source for part in screened), now_ns)
+
+    def _parts(self, symbol: str, now_ns: int) -> list[Part]:
+        parts = []
+        for venue, own_symbol in self._listings[symbol].items():
+            source = self._board.source(venue, own_symbol, now_ns)
+            if source is not None:
+                parts.append(self._part(source, symbol, now_ns))
+        return parts
+
+    def _part(self, source: Source, symbol: str, now_ns: int) -> Part:
+        part = Part(source)
+        if source.live and source.instrument is None:
+            return part.without(NO_RULES_REASON)
+        if source.symbol == symbol or not source.live:
+            return part
+        pair = self._pair(symbol.partition("/")[2], source.symbol.partition("/")[2], now_ns)
+        if pair is None:
+            return part.without(NO_STABLE_PAIR_REASON)
+        if pair.depegged(self._rules.depeg_bps):
+            return part.without(DEPEGGED_REASON)
+        return Part(source, pair)
+
+    def _pair(self, quote_asset: str, own_quote_asset: str, now_ns: int) -> StablePair | None:
+        """Give the stable pair between two assets as it is now, or None where no live book shows it."""
+        for symbol in stable_pairs(quote_asset, own_quote_asset):
+            sources = self._board.sources(symbol, now_ns) if symbol in self._board.symbols else ()
+            parts = [Part(source) for source in sources if source.instrument is not None]
+            if not parts:
+                continue
+            snapshot = self._screened(symbol, parts, self._board.held(symbol), now_ns, None)
+            return None if isinstance(snapshot, NoBook) else self._pair_of(snapshot.book, quote_asset, sources)
+        return None
+
+    def _pair_of(self, book: ConsolidatedBook, quote_asset: str, sources: Sequence[Source]) -> StablePair:
+        kept = self._pairs.get((book.symbol, quote_asset))
+        if kept is not None and kept[0] is book:
+            return kept[1]
+        pair = StablePair(
+            symbol=book.symbol,
+            quote_asset=quote_asset,
+            mid=book.twice_mid // 2,
+            bids={side.venue: side for side in book.bids.venues},
+            asks={side.venue: side for side in book.asks.venues},
+            received_at_ns={source.venue: source.book.received_at_ns for source in sources if source.book is not None},
+        )
+        self._pairs[book.symbol, quote_asset] = (book, pair)
+        return pair
+
+    def _merged(self, symbol: str, parts: Sequence[Part], chosen: frozenset[str] | None) -> ConsolidatedBook:
+        in_use = [part for part in parts if part.used]
+        made_from = tuple(value for part in in_use for value in (part.source.book, part.source.instrument, part.pair))
+        kept = self._kept.pop((symbol, chosen), None)
+        if kept is None or len(kept.made_from) != len(made_from) or not all(map(_is, kept.made_from, made_from)):
+            kept = _Kept(made_from, self._made(symbol, in_use))
+        self._kept[symbol, chosen] = kept  # As the latest that was asked for.
+        if len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+        return kept.book
+
+    def _made(self, symbol: str, parts: Sequence[Part]) -> ConsolidatedBook:
+        return ConsolidatedBook(symbol, self._side(Side.SELL, parts), self._side(Side.BUY, parts))
+
+    def _side(self, side: Side, parts: Sequence[Part]) -> BookSide:
+        through: dict[int, tuple[StablePair, list[OwnSide]]] = {}
+        by_venue: dict[str, VenueSide] = {}
+        for part in parts:
+            own = self._own_side(part, side)
+            if part.pair is None:
+                by_venue[own.venue] = self._as_it_is(own, side)
+            else:
+                through.setdefault(id(part.pair), (part.pair, []))[1].append(own)
+        for pair, own_sides in through.values():
+            by_venue.update((made.venue, made) for made in converted(side, own_sides, pair))
+        in_order = [by_venue[part.source.venue] for part in parts if part.source.venue in by_venue]
+
+        sharing = {own.venue: (pair, own) for pair, several in through.values() for own in several if len(several) > 1}
+
+        @cache
+        def by_itself(venue: str) -> VenueSide:
+            if venue not in sharing:
+                return by_venue[venue]
+            pair, own = sharing[venue]
+            return next(iter(converted(side, [own], pair)))
+
+        return BookSide(side, in_order, lambda made: by_itself(made.venue))
+
+    def _own_side(self, part: Part, side: Side) -> OwnSide:
+        """Give a venue's side in its own quote asset; it is kept until the venue's book is replaced."""
+        source, book, instrument = part.source, part.book, part.instrument
+        kept = self._own_sides.get((source.venue, source.symbol))
+        if kept is None or kept[0] is not book or kept[1] is not instrument:
+            kept = (book, instrument, {})
+            self._own_sides[source.venue, source.symbol] = kept
+        if side not in kept[2]:
+            kept[2][side] = own_side(side, book.asks if side is Side.BUY else book.bids, book, instrument)
+        return kept[2][side]
+
+    def _as_it_is(self, own: OwnSide, side: Side) -> VenueSide:
+        kept = self._direct.get((own.venue, own.symbol, side))
+        if kept is None or kept[0] is not own:
+            kept = (own, direct(side, own))
+            self._direct[own.venue, own.symbol, side] = kept
+        return kept[1]
+
+
+def own_side(side: Side, ladder: Ladder, book: VenueBook, instrument: Instrument) -> OwnSide:
+    """Give one side of a venue's book with the venue's fee and rules."""
+    rules = OrderRules(
+        step=_units_or_0(instrument.quantity_step),
+        quantity_min=_units_or_0(instrument.quantity_min),
+        notional_min=_units_or_0(instrument.notional_min),
+    )
+    return OwnSide(book.venue, book.symbol, ladder.prices, ladder.quantities, rate(instrument.taker_fee_bps), rules)
+
+
+def direct(side: Side, own: OwnSide) -> VenueSide:
+    """Give a side of a venue that trades in the quote asset itself."""
+    return VenueSide(
+        side=side,
+        venue=own.venue,
+        symbol=own.symbol,
+        prices=own.prices,
+        quantities=own.quantities,
+        rates=(own.rate,) * len(own.prices),
+        taker_rate=own.rate,
+        rules=own.rules,
+    )
+
+
+def stable_pairs(quote_asset: str, own_quote_asset: str) -> tuple[str, str]:
+    """Name the symbols that a pair of two assets may have."""
+    return f"{quote_asset}/{own_quote_asset}", f"{own_quote_asset}/{quote_asset}"
+
+
+def _units_or_0(rule: Decimal | None) -> int:
+    return 0 if rule is None else units(rule)
 
 
 def _is(one: object, other: object) -> bool:

@@ -1,238 +1,280 @@
 """Say what an order would really cost, and explain it to the last digit.
 
-Pure: no clock, no I/O, no logging.
+Pure: no clock, no I/O, no logging.  Whole numbers at the scales of ``service.accounting``; prices that are
+quotients are Decimals of 12 significant digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
+from functools import cached_property
+from typing import NamedTuple
 
 from exchanges.book import Side
-from service.accounting import EXACT, ZERO, bps, money_near, ratio
+from service.accounting import NOTIONAL, RATED_NOTIONAL, bps, near, quotient, ratio
 from service.market.book import ConsolidatedBook
-from service.pricing.sweep import Bound, Fill, Sweep, exact_sum, sweep
+from service.market.side import Amounts, Fill, VenueSide
+from service.pricing.bounds import Ask, fill, markup_of
+from service.pricing.routing import Spread, alone
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """All the fills of one venue; prices and money in the quote asset, before fees but for ``fee``."""
+class LegConversion(NamedTuple):
+    """
+    How one venue's fills became money of the quote asset.
 
-    venue: str
+    Args:
+        symbol: The stable pair.
+        side: Of the conversion's own order.
+        rate: Of the pair, on average, in its own terms (quote asset of the pair per its base asset).
+        received_at_ns: Of the oldest of the pair's books that were used.
+        cost: Money: what is paid more, or received less, than at the pair's mid; before fees.
+    """
+
     symbol: str
-    quantity: Decimal
-    average_price: Decimal
-    worst_price: Decimal
-    subtotal: Decimal
-    fee: Decimal
-    fee_bps: Decimal
-    levels: int
+    side: Side
+    rate: Decimal
+    received_at_ns: int
+    cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Leg(NamedTuple):
+    """All the fills of one venue; prices and money in the quote asset, before fees but for ``amounts.fee``."""
+
+    source: VenueSide
+    amounts: Amounts
+
+    @property
+    def venue(self) -> str:
+        """Name the venue."""
+        return self.source.venue
+
+    @property
+    def average_price(self) -> Decimal:
+        """Give subtotal / quantity."""
+        return ratio(self.amounts.subtotal, self.amounts.quantity)
+
+    @property
+    def conversion(self) -> LegConversion | None:
+        """Say how it was converted, if it was."""
+        conversion, (quantity, levels, _, notional, subtotal, _, _) = self.source.conversion, self.amounts
+        if conversion is None:
+            return None
+        hops = conversion.hops[:levels]
+        own = sum(hop.own_price * taken for hop, taken in zip(hops, self.source.taken(quantity), strict=True))
+        over = subtotal - self.source.at_mid(quantity)
+        return LegConversion(
+            symbol=conversion.symbol,
+            side=conversion.side,
+            rate=quotient(own, notional) if conversion.base_is_quote else quotient(notional, own),
+            received_at_ns=min(conversion.received_at_ns[hop.venue] for hop in hops),
+            cost=over if self.source.side is Side.BUY else -over,
+        )
+
+
+class Step(NamedTuple):
     """One line of the waterfall: signed money in the quote asset, and the same in basis points of the mid line."""
 
     name: str
-    amount: Decimal
-    bps: Decimal
+    amount: int
+    bps: int
 
 
-@dataclass(frozen=True, slots=True)
-class SingleVenue:
+class SingleVenue(NamedTuple):
     """What the best venue alone would take for the same quantity, and what routing saves against it."""
 
     venue: str
     all_in_price: Decimal
-    saving_bps: Decimal
+    saving_bps: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SideQuote:
     """
     What one side of an order gets from one book.
 
-    All money in the quote asset; quantities in the base asset; prices before fees, but for ``all_in_price``.
     Prices and slippage are None where nothing fills.
 
     Args:
-        requested: What was asked for; ``quantity + shortfall`` is it.
-        total: Paid for a buy (subtotal + fees + markup), received for a sell (subtotal - fees - markup).
-        stopped_by: See ``Sweep``.
+        ask: What was asked for.
+        spread: Which venue gives how much, and what that comes to.
+        stopped_by: None if all was filled, else what ended it: ``limit``, ``slippage``, ``depth`` or ``rules``; see
+            ``Filled``.
+        markup: What the desk adds, money; each fill's rounded up.
+        markup_rate: What it adds, as a rate of the notional.
     """
 
+    book: ConsolidatedBook
     side: Side
-    requested: Decimal
-    quantity: Decimal
-    shortfall: Decimal
+    ask: Ask
+    spread: Spread
     stopped_by: str | None
-    average_price: Decimal | None
-    best_price: Decimal | None
-    worst_price: Decimal | None
-    all_in_price: Decimal | None
-    subtotal: Decimal
-    fees: Decimal
-    markup: Decimal
-    total: Decimal
-    from_mid_bps: Decimal | None
-    from_best_bps: Decimal | None
-    waterfall: tuple[Step, ...]
-    legs: tuple[Leg, ...]
-    best_single_venue: SingleVenue | None
-    fills: tuple[Fill, ...]
+    markup: int
+    markup_rate: int
+
+    @property
+    def quantity(self) -> int:
+        """Give what is filled, base asset."""
+        return self.spread.quantity
+
+    @property
+    def subtotal(self) -> int:
+        """Give the sum of price x quantity, each fill rounded for itself."""
+        return self.spread.subtotal
+
+    @property
+    def fees(self) -> int:
+        """Give the sum of the fills' fees."""
+        return self.spread.fees
+
+    @property
+    def total(self) -> int:
+        """Give what is paid for a buy (subtotal + fees + markup), received for a sell (subtotal - fees - markup)."""
+        costs = self.spread.fees + self.markup
+        return self.spread.subtotal + costs if self.side is Side.BUY else self.spread.subtotal - costs
+
+    @cached_property
+    def legs(self) -> tuple[Leg, ...]:
+        """Give the venues' parts, in the order the venues were first used."""
+        legs = [
+            Leg(venue, venue.amounts(taken, self.markup_rate))
+            for venue, taken in zip(self.book.side(self.side).venues, self.spread.quantities, strict=True)
+            if taken
+        ]
+        legs.sort(key=_first_cost)
+        return tuple(legs)
 
     @property
     def fillable(self) -> bool:
         """Tell whether all that was asked for can be had."""
-        return not self.shortfall
+        return self.stopped_by is None and self.quantity > 0
+
+    @property
+    def shortfall(self) -> int:
+        """Give what is missing of what was asked for: of a quantity, or of a total in money."""
+        if self.ask.quantity is not None:
+            return self.ask.quantity - self.quantity
+        if self.ask.total is not None and self.stopped_by is not None:
+            return self.ask.total - self.total
+        return 0
+
+    @cached_property
+    def best_price(self) -> int | None:
+        """Give the best price of a fill."""
+        best = min if self.side is Side.BUY else max
+        return best((leg.source.prices[0] for leg in self.legs), default=None)
+
+    @property
+    def worst_price(self) -> int | None:
+        """Give the worst price of a fill."""
+        worst = max if self.side is Side.BUY else min
+        return worst((leg.amounts.worst_price for leg in self.legs), default=None)
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """Give subtotal / quantity."""
+        return ratio(self.subtotal, self.quantity) if self.quantity else None
+
+    @property
+    def all_in_price(self) -> Decimal | None:
+        """Give total / quantity."""
+        return ratio(self.total, self.quantity) if self.quantity else None
+
+    @property
+    def from_mid_bps(self) -> int | None:
+        """Give how much worse the average price, before any rounding, is than mid; fees not counted."""
+        return self._slippage(self.book.twice_mid, 2)
+
+    @property
+    def from_best_bps(self) -> int | None:
+        """Give how much worse the average price is than the best fill's."""
+        best = self.best_price
+        return None if best is None else self._slippage(best, 1)
+
+    def _slippage(self, price: int, times: int) -> int | None:
+        reference = price * self.quantity
+        if not reference:
+            return None
+        over = times * self.spread.notional - reference
+        return bps(over if self.side is Side.BUY else -over, reference)
+
+    @property
+    def waterfall(self) -> tuple[Step, ...]:
+        """Go from mid to total; lines are differences of amounts at the money's scale, the last their sum."""
+        top = self.book.side(self.side).top
+        at_mid = near(self.book.twice_mid * self.quantity, 2 * NOTIONAL)
+        at_best = near(top.at_mid * self.quantity, NOTIONAL)
+        at_stable_mid = sum(leg.source.at_mid(leg.amounts.quantity) for leg in self.legs)
+        cost = 1 if self.side is Side.BUY else -1
+        lines = (
+            ("half_spread", at_best - at_mid),
+            ("depth", at_stable_mid - at_best),
+            ("conversion", self.subtotal - at_stable_mid),
+            ("fees", cost * self.fees),
+            ("markup", cost * self.markup),
+        )
+        steps = [Step("mid", at_mid, 0)]
+        steps += [Step(name, amount, bps(amount, at_mid) if at_mid else 0) for name, amount in lines]
+        # The last line's basis points are the sum of the others', as its money is.
+        steps.append(Step("total", sum(step.amount for step in steps), sum(step.bps for step in steps)))
+        return tuple(steps)
+
+    @property
+    def best_single_venue(self) -> SingleVenue | None:
+        """Find the venue that alone would fill the same quantity best, or None where none could fill it."""
+        best: tuple[int, str] | None = None
+        sign = 1 if self.side is Side.BUY else -1
+        side, quantity = self.book.side(self.side), self.quantity
+        if not quantity:
+            return None
+        for venue in side.venues:
+            venue = side.by_itself(venue)
+            if best is not None and venue.costs[0] * quantity >= best[0] * RATED_NOTIONAL:
+                continue  # Even all of it at the best price would be no better.
+            most = venue.depth if self.ask.limit_price is None else venue.within(self.ask.limit_price)
+            if alone(venue, quantity, most) == quantity:
+                total = _total(self.side, venue.amounts(quantity, self.markup_rate))
+                if best is None or sign * total < best[0]:
+                    best = (sign * total, venue.venue)
+        if best is None:
+            return None
+        total = sign * best[0]
+        saving = sign * (total - self.total)
+        return SingleVenue(best[1], ratio(total, self.quantity), bps(saving, total) if total > 0 else 0)
+
+    @property
+    def fills(self) -> list[Fill]:
+        """Give every single fill, best net price first."""
+        ranked = [
+            (rank, number, fill)
+            for number, (venue, taken) in enumerate(
+                zip(self.book.side(self.side).venues, self.spread.quantities, strict=True)
+            )
+            if taken
+            for rank, fill in venue.fills(taken, self.markup_rate)
+        ]
+        ranked.sort(key=lambda row: row[:2])
+        return [fill for _, _, fill in ranked]
 
 
-def price(
-    book: ConsolidatedBook,
-    side: Side,
-    quantity: Decimal,
-    *,
-    limit_price: Decimal | None = None,
-    slippage_bps_max: Decimal | None = None,
-    markup_bps: Decimal = ZERO,
-) -> SideQuote:
+def price(book: ConsolidatedBook, side: Side, ask: Ask, markup_rate: int = 0) -> SideQuote:
     """
-    Price an order for *quantity* on the book as it is.
+    Price an order on the book as it is.
 
     Args:
-        quantity: Base asset, > 0.
-        limit_price: Levels worse than this are left alone.
-        slippage_bps_max: Ends the walk where the average price would be further from mid.
-        markup_bps: The desk's margin, of the notional.
+        ask: How much is wanted, and within which bounds.
+        markup_rate: The desk's margin, a rate of the notional.
     """
-    bound = None if slippage_bps_max is None else Bound(book.mid, slippage_bps_max)
-    levels = book.levels(side)
-    swept = sweep(levels, side, quantity, limit_price=limit_price, bound=bound, markup_bps=markup_bps)
-    with localcontext(EXACT):
-        return _explain(book, side, quantity, swept, markup_bps, limit_price)
+    spread, stopped_by = fill(book, side, ask, markup_rate)
+    markup = markup_of(book.side(side), spread.quantities, markup_rate)
+    return SideQuote(book, side, ask, spread, stopped_by, markup, markup_rate)
 
 
-def _explain(
-    book: ConsolidatedBook,
-    side: Side,
-    requested: Decimal,
-    swept: Sweep,
-    markup_bps: Decimal,
-    limit_price: Decimal | None,
-) -> SideQuote:
-    fills = swept.fills
-    quantity = swept.filled
-    subtotal = exact_sum(fill.subtotal for fill in fills)
-    fees = exact_sum(fill.fee for fill in fills)
-    markup = exact_sum(fill.markup for fill in fills)
-    total = _total(side, subtotal, fees, markup)
-    shown = [fill.level.price for fill in fills]
-    best, worst = (min, max) if side is Side.BUY else (max, min)
-    worse = 1 if side is Side.BUY else -1
-    best_price = best(shown, default=None)
-    return SideQuote(
-        side=side,
-        requested=requested,
-        quantity=quantity,
-        shortfall=requested - quantity,
-        stopped_by=swept.stopped_by,
-        average_price=ratio(subtotal, quantity) if quantity else None,
-        best_price=best_price,
-        worst_price=worst(shown, default=None),
-        all_in_price=ratio(total, quantity) if quantity else None,
-        subtotal=subtotal,
-        fees=fees,
-        markup=markup,
-        total=total,
-        from_mid_bps=_slippage(subtotal, book.mid * quantity, worse),
-        from_best_bps=None if best_price is None else _slippage(subtotal, best_price * quantity, worse),
-        waterfall=_waterfall(book, side, quantity, subtotal, fees, markup),
-        legs=_legs(book.symbol, side, fills),
-        best_single_venue=_best_single_venue(book, side, quantity, total, markup_bps, limit_price),
-        fills=fills,
-    )
+def _first_cost(leg: Leg) -> int:
+    return leg.source.costs[0]
 
 
-def _total(side: Side, subtotal: Decimal, fees: Decimal, markup: Decimal) -> Decimal:
-    return subtotal + fees + markup if side is Side.BUY else subtotal - fees - markup
-
-
-def _slippage(subtotal: Decimal, reference: Decimal, worse: int) -> Decimal | None:
-    return bps(worse * (subtotal - reference), reference) if reference else None
-
-
-def _waterfall(
-    book: ConsolidatedBook, side: Side, quantity: Decimal, subtotal: Decimal, fees: Decimal, markup: Decimal
-) -> tuple[Step, ...]:
-    """Go from mid to total; each line is a difference of amounts at the money's scale, and the last is their sum."""
-    at_mid = money_near(book.mid * quantity)
-    at_best = money_near(book.best(side).price * quantity)
-    cost = 1 if side is Side.BUY else -1
-    lines = {
-        "mid": at_mid,
-        "half_spread": at_best - at_mid,
-        "depth": subtotal - at_best,
-        "conversion": ZERO,
-        "fees": cost * fees,
-        "markup": cost * markup,
-    }
-    shares = {name: bps(amount, at_mid) if at_mid else ZERO for name, amount in lines.items()} | {"mid": ZERO}
-    # The last line's basis points are the sum of the others', as its money is.
-    lines["total"], shares["total"] = exact_sum(lines.values()), exact_sum(shares.values())
-    return tuple(Step(name, amount, shares[name]) for name, amount in lines.items())
-
-
-def _legs(symbol: str, side: Side, fills: Sequence[Fill]) -> tuple[Leg, ...]:
-    """Gather the fills by venue, in the order the venues were first used."""
-    by_venue: dict[str, list[Fill]] = {}
-    for fill in fills:
-        by_venue.setdefault(fill.level.venue, []).append(fill)
-    worst = max if side is Side.BUY else min
-    legs = []
-    for venue, own in by_venue.items():
-        quantity = exact_sum(fill.quantity for fill in own)
-        subtotal = exact_sum(fill.subtotal for fill in own)
-        legs.append(
-            Leg(
-                venue=venue,
-                symbol=symbol,
-                quantity=quantity,
-                average_price=ratio(subtotal, quantity),
-                worst_price=worst(fill.level.price for fill in own),
-                subtotal=subtotal,
-                fee=exact_sum(fill.fee for fill in own),
-                fee_bps=own[0].level.fee_bps,
-                levels=len(own),
-            )
-        )
-    return tuple(legs)
-
-
-def _best_single_venue(
-    book: ConsolidatedBook,
-    side: Side,
-    quantity: Decimal,
-    total: Decimal,
-    markup_bps: Decimal,
-    limit_price: Decimal | None,
-) -> SingleVenue | None:
-    """Find the venue that alone would fill the same quantity best, or None where none could fill it."""
-    if not quantity:
-        return None
-    alone: dict[str, Decimal] = {}
-    for venue in book.venues:
-        own = [level for level in book.levels(side) if level.venue == venue]
-        swept = sweep(own, side, quantity, limit_price=limit_price, markup_bps=markup_bps)
-        if swept.stopped_by is None:
-            alone[venue] = _total(
-                side,
-                exact_sum(fill.subtotal for fill in swept.fills),
-                exact_sum(fill.fee for fill in swept.fills),
-                exact_sum(fill.markup for fill in swept.fills),
-            )
-    if not alone:
-        return None
-    venue = min(alone, key=lambda name: (alone[name] if side is Side.BUY else -alone[name], name))
-    saving = alone[venue] - total if side is Side.BUY else total - alone[venue]
-    return SingleVenue(venue, ratio(alone[venue], quantity), bps(saving, alone[venue]) if alone[venue] else ZERO)
+def _total(side: Side, amounts: Amounts) -> int:
+    if side is Side.BUY:
+        return amounts.subtotal + amounts.fee + amounts.markup
+    return amounts.subtotal - amounts.fee - amounts.markup

@@ -1,150 +1,130 @@
-"""Price a taker order by walking the consolidated book.
+"""Find how an order is spread over the venues for the best net price.
 
-Pure: no clock, no I/O, no logging.  Quoting and mock-filling share this walk, so an order on the same book gets
-exactly the fills it was quoted.
+Pure: no clock, no I/O, no logging.  Quoting and mock-filling share this, so an order on the same book gets exactly the
+fills it was quoted.  A spread is one quantity per venue: each venue is taken best first, so its quantity says which
+levels are taken, and ``VenueSide`` what they cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal, localcontext
-from typing import NamedTuple
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
-from exchanges.book import Side
-from service.accounting import BPS, EXACT, ZERO, money_down, money_up
-from service.market.book import BookLevel
+from service.market.side import VenueSide
 
-QUANTITY_UNIT = Decimal("1e-8")
-"""What a slippage bound cuts a fill to a multiple of, in the base asset."""
+Quantities = Sequence[int]
+"""One per venue of a side, in its order; whole numbers of 10**-18 of the base asset."""
 
 
-class Fill(NamedTuple):
-    """What an order gets from one level.
-
-    ``subtotal`` (rounded up for a buy, down for a sell), ``fee`` and ``markup`` (both rounded up) are in the quote
-    asset; each is rounded from the exact price x quantity.
+def sweep(venues: Sequence[VenueSide], quantity: int, least: Quantities, most: Quantities) -> list[int]:
     """
+    Take the cheapest *quantity* that gives each venue no less and no more than it may have.
 
-    level: BookLevel
-    quantity: Decimal
-    subtotal: Decimal
-    fee: Decimal
-    markup: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """
-    How far an order may move the price.
+    Costs a few bisections per venue, however deep the order goes.
 
     Args:
-        mid: Quote asset per base asset, > 0.
-        slippage_bps_max: From *mid* to the average price, worse for the client counted positive; fees not counted.
-    """
-
-    mid: Decimal
-    slippage_bps_max: Decimal
-
-    def average_price(self, side: Side) -> Decimal:
-        """Give the worst average price that keeps within the bound."""
-        share = self.slippage_bps_max / BPS
-        return self.mid * (1 + share) if side is Side.BUY else self.mid * (1 - share)
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """
-    The fills of one order, in the order they were taken: best net price first.
-
-    Args:
-        stopped_by: ``None`` if all was filled, else what ended it: ``limit``, ``slippage`` or ``depth``.
-    """
-
-    fills: tuple[Fill, ...]
-    stopped_by: str | None
-
-    @property
-    def filled(self) -> Decimal:
-        """Sum the fills' quantities, base asset."""
-        return exact_sum(fill.quantity for fill in self.fills)
-
-
-def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
-    """Sum without rounding."""
-    with localcontext(EXACT):
-        return sum(amounts, ZERO)
-
-
-def sweep(
-    levels: Iterable[BookLevel],
-    side: Side,
-    quantity: Decimal,
-    *,
-    limit_price: Decimal | None = None,
-    bound: Bound | None = None,
-    markup_bps: Decimal = ZERO,
-) -> Sweep:
-    """
-    Take levels best first until *quantity*, the limit, the bound or the end of the book is reached.
-
-    Args:
-        levels: Best net price first: asks for a buy, bids for a sell.
-        side: The client's: BUY lifts asks, SELL hits bids.
-        quantity: Base asset, > 0.
-        limit_price: Quote asset per base asset.  Worse levels are left alone, wherever they rank.
-        bound: Ends the walk where the average price would leave it.
-        markup_bps: The desk's margin, of each fill's notional.
+        least: Per venue, from 0; together at most *quantity*.
+        most: Per venue, from *least* to its depth.
 
     Returns:
-        A sweep with ``filled <= quantity``.  A thin book is not an error: the order's time in force decides what
-        a shortfall means.
+        Quantities that sum to *quantity*, or to all of *most* where that is less.
     """
-    fills: list[Fill] = []
-    left = quantity
-    limited = False
-    with localcontext(EXACT):
-        for level in levels:
-            if limit_price is not None and _worse(level.price, limit_price, side):
-                limited = True
-                continue
-            take = min(left, level.quantity)
-            if bound is not None:
-                allowed = _within(bound, side, fills, level)
-                if allowed < take:
-                    cut = allowed.quantize(QUANTITY_UNIT, ROUND_FLOOR)
-                    if cut > 0:
-                        fills.append(_fill(level, cut, side, markup_bps))
-                    return Sweep(tuple(fills), "slippage")
-            fills.append(_fill(level, take, side, markup_bps))
-            left -= take
-            if not left:
-                return Sweep(tuple(fills), None)
-    return Sweep(tuple(fills), "limit" if limited else "depth")
+    if quantity >= sum(most):
+        return list(most)
+    cost = _end(venues, quantity, least, most)
+    taken = [
+        min(max(venue.reach[bisect_left(venue.costs, cost)], low), high)
+        for venue, low, high in zip(venues, least, most, strict=True)
+    ]
+    left = quantity - sum(taken)
+    for number, venue in enumerate(venues):
+        if left <= 0:
+            break
+        there = min(venue.reach[bisect_right(venue.costs, cost)], most[number])
+        more = min(left, max(0, there - taken[number]))
+        taken[number] += more
+        left -= more
+    return taken
 
 
-def _worse(price: Decimal, limit_price: Decimal, side: Side) -> bool:
-    return price > limit_price if side is Side.BUY else price < limit_price
+def _end(venues: Sequence[VenueSide], quantity: int, least: Quantities, most: Quantities) -> int:
+    """
+    Find the smallest cost up to which the venues give *quantity* together.
+
+    The levels that may be it are halved again and again, by the middle one of the venue that has most of them.
+    """
+    low = [0] * len(venues)
+    high = [len(venue.costs) for venue in venues]
+    found = None
+    while True:
+        widest = max(range(len(venues)), key=lambda number: high[number] - low[number])
+        if high[widest] == low[widest]:
+            break
+        pivot = venues[widest].costs[(low[widest] + high[widest]) // 2]
+        ends = [
+            bisect_right(venue.costs, pivot, start, stop) for venue, start, stop in zip(venues, low, high, strict=True)
+        ]
+        there = sum(
+            min(max(venue.reach[end], fewest), at_most)
+            for venue, end, fewest, at_most in zip(venues, ends, least, most, strict=True)
+        )
+        if there >= quantity:
+            found = pivot
+            high = [
+                bisect_left(venue.costs, pivot, start, end) for venue, start, end in zip(venues, low, ends, strict=True)
+            ]
+        else:
+            low = ends
+    if found is None:
+        raise ValueError("the venues together do not give the quantity")
+    return found
 
 
-def _within(bound: Bound, side: Side, fills: list[Fill], level: BookLevel) -> Decimal:
-    """Give how much of *level* can be taken before the average price of all fills leaves the bound."""
-    average = bound.average_price(side)
-    excess = level.price - average if side is Side.BUY else average - level.price
-    if excess <= 0:
-        return level.quantity
-    slack = sum(((average - fill.level.price) * fill.quantity for fill in fills), ZERO)
-    if side is Side.SELL:
-        slack = -slack
-    return slack / excess
+def adjusted(
+    venues: Sequence[VenueSide], quantities: Quantities, quantity: int, least: Quantities, most: Quantities
+) -> list[int]:
+    """
+    Bring a cheapest spread to other limits by moving as little as they ask for.
+
+    Args:
+        quantities: The cheapest for its own sum, but for those that *least* and *most* have just moved.
+
+    Returns:
+        What ``sweep`` would give: the next cheapest is added, or the dearest given back, until the sum is *quantity*,
+        or nothing more may be moved.
+    """
+    taken = [min(max(one, low), high) for one, low, high in zip(quantities, least, most, strict=True)]
+    missing = quantity - sum(taken)
+    while missing > 0 and (found := _next(venues, taken, most)) is not None:
+        number, room = found
+        more = min(missing, room)
+        taken[number] += more
+        missing -= more
+    while missing < 0 and (found := _last(venues, taken, least)) is not None:
+        number, room = found
+        less = min(-missing, room)
+        taken[number] -= less
+        missing += less
+    return taken
 
 
-def _fill(level: BookLevel, quantity: Decimal, side: Side, markup_bps: Decimal) -> Fill:
-    notional = level.price * quantity
-    return Fill(
-        level=level,
-        quantity=quantity,
-        subtotal=money_up(notional) if side is Side.BUY else money_down(notional),
-        fee=money_up(notional * level.fee_bps / BPS),
-        markup=money_up(notional * markup_bps / BPS),
-    )
+def _next(venues: Sequence[VenueSide], taken: Quantities, most: Quantities) -> tuple[int, int] | None:
+    """Find the venue with the cheapest level that is not used up, and how much of that may be added."""
+    found, cost = None, 0
+    for number, (venue, there, at_most) in enumerate(zip(venues, taken, most, strict=True)):
+        if there < at_most:
+            level = bisect_right(venue.reach, there) - 1
+            if found is None or venue.costs[level] < cost:
+                found, cost = (number, min(venue.reach[level + 1], at_most) - there), venue.costs[level]
+    return found
+
+
+def _last(venues: Sequence[VenueSide], taken: Quantities, least: Quantities) -> tuple[int, int] | None:
+    """Find the venue with the dearest level that is used, and how much of that may be given back."""
+    found, cost = None, 0
+    for number, (venue, there, at_least) in enumerate(zip(venues, taken, least, strict=True)):
+        if there > at_least:
+            level = bisect_left(venue.reach, there) - 1
+            if found is None or venue.costs[level] >= cost:
+                found, cost = (number, there - max(venue.reach[level], at_least)), venue.costs[level]
+    return found

@@ -61,7 +61,7 @@ LADDERS = {
     """,
     ("coinbase", "BTC/USDT"): """
         .      64025.55  3
-        .      64011     0.123456
+        .      64011     0.12346
         0.4    64001.5   .
         4      63985     .
     """,
@@ -437,7 +437,7 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
                 price_step=Decimal("0.01"),
                 quantity_step=Decimal("0.00000001") if venue == "okx" else Decimal("0.00001"),
                 quantity_min=None if QUANTITY_MIN[venue] is None else Decimal(QUANTITY_MIN[venue]),
-                notional_min=None,
+                notional_min=Decimal(5) if symbol == "ETH/USDT" else None,
                 taker_fee_bps=Decimal(FEES_BPS[venue]),
             )
         )

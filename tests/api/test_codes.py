@@ -50,7 +50,7 @@ async def method_not_allowed(house):
 
 
 async def not_found(house):
-    return await house.get("/v1/depth?symbol=BTC/USDT")
+    return await house.get("/v1/nowhere?symbol=BTC/USDT")
 
 
 async def unauthenticated(house):
@@ -74,7 +74,7 @@ async def invalid_parameter(house):
 
 
 async def unknown_parameter(house):
-    return await house.quote("symbol=BTC/USDT&quantity=1&total=3")
+    return await house.quote("symbol=BTC/USDT&quantity=1&sum=3")
 
 
 async def unknown_parameter_on_post(house):
@@ -82,7 +82,7 @@ async def unknown_parameter_on_post(house):
 
 
 async def unknown_field(house):
-    return await house.execute({**BUY, "total": "3"})
+    return await house.execute({**BUY, "sum": "3"})
 
 
 async def duplicate_field(house):
@@ -127,7 +127,7 @@ async def unknown_symbol_of_an_order(house):
 
 
 async def unknown_quote(house):
-    return await house.execute({"quote_id": "q1.forged.id", "side": "buy", "client_order_id": "a"})
+    return await house.execute({"quote_id": "q2.forged.id", "side": "buy", "client_order_id": "a"})
 
 
 async def quote_of_another_account(house):
@@ -151,6 +151,26 @@ async def unknown_client_order_id(house):
 async def client_order_id_reused(house):
     await house.buy()
     return await house.buy(quantity="0.3")
+
+
+async def quantity_step(house):
+    return await house.quote("symbol=BTC/USDT&quantity=1.000000001")
+
+
+async def quantity_step_of_an_order(house):
+    return await house.buy(quantity="1.000000001")
+
+
+async def quantity_too_small(house):
+    return await house.quote("symbol=ETH/USDT&quantity=0.00005&venues=kraken")
+
+
+async def notional_too_small(house):
+    return await house.quote("symbol=ETH/USDT&quantity=0.001&venues=kraken")
+
+
+async def notional_too_small_of_a_total(house):
+    return await house.buy(symbol="BTC/USDT", quantity=None, total="0.00000001")
 
 
 async def quote_expired(house):
@@ -293,6 +313,11 @@ CASES = {
     execution_of_another_account: "unknown_execution",
     unknown_client_order_id: "unknown_execution",
     client_order_id_reused: "client_order_id_reused",
+    quantity_step: "quantity_step",
+    quantity_step_of_an_order: "quantity_step",
+    quantity_too_small: "quantity_too_small",
+    notional_too_small: "notional_too_small",
+    notional_too_small_of_a_total: "notional_too_small",
     quote_expired: "quote_expired",
     order_expired: "order_expired",
     quote_used: "quote_used",
@@ -391,7 +416,16 @@ async def test_evaluated_refusal_is_recorded_and_given_again(house, case):
 
 @pytest.mark.parametrize(
     "case",
-    [unknown_field, order_expired, unknown_symbol_of_an_order, unknown_quote, overloaded, ledger_unavailable],
+    [
+        unknown_field,
+        order_expired,
+        unknown_symbol_of_an_order,
+        unknown_quote,
+        quantity_step_of_an_order,
+        notional_too_small_of_a_total,
+        overloaded,
+        ledger_unavailable,
+    ],
     ids=lambda case: case.__name__,
 )
 async def test_other_refusals_do_not_use_up_the_id(house, case):

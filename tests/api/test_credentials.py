@@ -20,6 +20,7 @@ ROUTES = [
     ("GET", "/v1/executions/" + "0" * 32, "account"),
     ("GET", "/v1/executions/by-client-id/a", "account"),
     ("GET", "/v1/book?symbol=BTC/USDT", "quote"),
+    ("GET", "/v1/depth?symbol=BTC/USDT&bps=5", "quote"),
     ("GET", "/v1/venues", "quote"),
     ("GET", "/v1/symbols", "quote"),
 ]
@@ -241,7 +242,7 @@ def broken_requests(key):
         post(body.replace(b"BTC/USDT", bare) + b"}"),
         post(body.replace(b"0.2", bare) + b"}"),
         post(b'{"quote_id": "' + bare + b'", "side": "buy", "client_order_id": "a"}'),
-        post(b'{"quote_id": "q1.' + bare + b"." + bare + b'", "side": "buy", "client_order_id": "a"}'),
+        post(b'{"quote_id": "q2.' + bare + b"." + bare + b'", "side": "buy", "client_order_id": "a"}'),
         post(b"{}", b"Content-Encoding: " + bare),
         post(b"{}", b"Content-Type: " + bare),
         post(b"{}").replace(b"application/json", b"application/json; charset=" + bare),
@@ -307,7 +308,8 @@ async def test_key_is_not_in_the_line_of_a_bug(house):
 GENERAL = {"timestamp", "level", "event", "request_id", "method", "route", "status", "duration_ms", "remote"}
 KNOWN = {"account", "key_id"}
 QUOTED = {"symbol", "side", "quantity", "venues", "book_age_ms"}
-EXECUTED = QUOTED | {"client_order_id", "execution_id", "execution_status", "replayed", "filled", "slippage_bps"}
+EXECUTED = QUOTED | {"client_order_id", "execution_id", "execution_status", "replayed", "filled", "slippage_bps",
+                     "ledger_ms"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -318,8 +320,8 @@ EXECUTED = QUOTED | {"client_order_id", "execution_id", "execution_status", "rep
         ("GET", "/quote", {"key": None}, {"code"}),
         ("GET", "/quote", {}, KNOWN | {"code"}),
         ("GET", "/quote?symbol=BTC/USDT&quantity=1.50", {}, KNOWN | QUOTED),
-        ("GET", "/quote?symbol=BTC/USDT&quantity=1&venues=bitstamp", {},
-         KNOWN | {"code", "symbol", "side", "quantity"}),
+        ("GET", "/quote?symbol=BTC/USDT&total=1000", {}, KNOWN | QUOTED - {"quantity"} | {"total"}),
+        ("GET", "/quote?symbol=BTC/USDT&quantity=1.000000001", {}, KNOWN | {"code", "symbol", "side", "quantity"}),
         ("GET", "/v1/book?symbol=BTC/USDT", {}, KNOWN | {"symbol"}),
         ("POST", "/execute", {"body": BUY}, KNOWN | EXECUTED),
         ("POST", "/execute", {"body": {**BUY, "limit_price": "1"}}, KNOWN | EXECUTED | {"code"}),

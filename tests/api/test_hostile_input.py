@@ -81,7 +81,12 @@ async def check_refused(house, ask, fault, values):
 
 @pytest.mark.parametrize(
     ("parameter", "rest"),
-    [("quantity", "symbol=BTC/USDT"), ("limit_price", "symbol=BTC/USDT&quantity=1&side=buy")],
+    [
+        ("quantity", "symbol=BTC/USDT"),
+        ("total", "symbol=BTC/USDT"),
+        ("slippage_bps_max", "symbol=BTC/USDT"),
+        ("limit_price", "symbol=BTC/USDT&quantity=1&side=buy"),
+    ],
 )
 async def test_parameter_that_is_no_amount_is_refused(house, parameter, rest):
     """
@@ -98,9 +103,10 @@ async def test_parameter_that_is_no_amount_is_refused(house, parameter, rest):
     ("field", "order"),
     [
         ("quantity", BUY),
+        ("total", {name: value for name, value in BUY.items() if name != "quantity"}),
         ("limit_price", BUY),
         ("slippage_bps_max", BUY),
-        ("tolerance_bps", {"quote_id": "q1.a.b", "side": "buy", "client_order_id": "a"}),
+        ("tolerance_bps", {"quote_id": "q2.a.b", "side": "buy", "client_order_id": "a"}),
     ],
 )
 async def test_field_that_is_no_amount_is_refused(house, field, order):
@@ -120,12 +126,15 @@ async def test_zero_is_no_quantity_and_no_price(house, zero):
     Nothing can be bought for nothing; but a bound of zero basis points is a bound.
     """
     assert [("quantity", "invalid_parameter")] == (await house.quote(f"symbol=BTC/USDT&quantity={zero}")).faults
+    assert [("total", "invalid_parameter")] == (await house.quote(f"symbol=BTC/USDT&total={zero}")).faults
     assert [("/quantity", "invalid_parameter")] == (await house.buy(quantity=zero)).faults
+    assert [("/total", "invalid_parameter")] == (await house.buy(quantity=None, total=zero)).faults
     assert [("/limit_price", "invalid_parameter")] == (await house.buy(limit_price=zero)).faults
     assert "slippage_exceeded" == (await house.buy(slippage_bps_max=zero)).code
+    assert "0" == (await house.quote(f"symbol=BTC/USDT&slippage_bps_max={zero}")).json["buy"]["quantity"]
 
 
-@pytest.mark.parametrize("text", ["1", "0.5", "0.000000000001", "999999999999", "999999999999.999999999999", "1.10"])
+@pytest.mark.parametrize("text", ["1", "0.5", "0.00001", "999999999999", "999999999999.99999999", "1.10"])
 async def test_amount_of_the_form_is_understood_exactly(house, text):
     """
     The smallest and the largest amounts of the form are quoted to the last digit.
@@ -134,6 +143,27 @@ async def test_amount_of_the_form_is_understood_exactly(house, text):
     buy = reply.json["buy"]
     assert Decimal(text) == Decimal(reply.json["requested"]["quantity"])
     assert Decimal(text) == Decimal(buy["quantity"]) + Decimal(buy["shortfall"])
+
+
+@pytest.mark.parametrize("text", ["0.000000000001", "0.1", "999999999999.999999999999"])
+@pytest.mark.parametrize("query", ["quantity=1&side=buy&limit_price=", "slippage_bps_max="])
+async def test_bound_of_the_form_is_understood_exactly(house, query, text):
+    """
+    A price and a slippage are held to all of their decimals, and said again as they were understood.
+    """
+    requested = (await house.quote(f"symbol=BTC/USDT&{query}{text}")).json["requested"]
+    assert text in (requested.get("limit_price"), requested.get("slippage_bps_max"))
+
+
+@pytest.mark.parametrize(
+    ("text", "understood"),
+    [("0.64085811", "0.64085811"), ("999999999999.999999999999", "999999999999.99999999"), ("1.10", "1.1")],
+)
+async def test_total_of_the_form_is_understood_to_the_last_digit_of_money(house, text, understood):
+    """
+    A total has as many decimals as money has; further ones are cut.
+    """
+    assert understood == (await house.quote(f"symbol=BTC/USDT&side=buy&total={text}")).json["requested"]["total"]
 
 
 @settings(deadline=None, max_examples=60)
@@ -181,7 +211,7 @@ async def test_field_of_another_form_is_refused(house, field, values):
         assert (400, [(f"/{field}", "invalid_parameter")]) == (reply.status, reply.faults), value
 
 
-@pytest.mark.parametrize("value", ["", "a b", "x" * 4_097, "q1.é.x", "q1.a.b\n", *NOT_STRINGS.values()])
+@pytest.mark.parametrize("value", ["", "a b", "x" * 4_097, "q2.é.x", "q2.a.b\n", *NOT_STRINGS.values()])
 async def test_quote_id_of_another_form_is_refused(house, value):
     """
     A quote id is text as it was given, or is not looked at.
@@ -278,7 +308,7 @@ def with_fields(more):
         (with_fields(b'"symbol": "BTC/USDT"'), ("/symbol", "duplicate_field")),  # Even with the same value.
         (with_fields(b'"\\u0073ide": "sell"'), ("/side", "duplicate_field")),  # Spelt otherwise, the same name.
         (with_fields(b'"x": {"y": 1, "y": 2}'), ("/y", "duplicate_field")),
-        (with_fields(b'"total": "5"'), ("/total", "unknown_field")),
+        (with_fields(b'"total": "5"'), ("/total", "conflicting_parameters")),
         (with_fields(b'"Symbol": "BTC/USDT"'), ("/Symbol", "unknown_field")),
         (with_fields(b'"a/b~c": 1'), ("/a~1b~0c", "unknown_field")),
         # What does not look like a name is not repeated.
@@ -364,7 +394,7 @@ async def test_order_on_a_quote_settles_nothing_again(house, more, faults):
     """
     What the quote has settled cannot be said a second time.
     """
-    reply = await house.execute({"quote_id": "q1.a.b", "client_order_id": "a", **more})
+    reply = await house.execute({"quote_id": "q2.a.b", "client_order_id": "a", **more})
     assert faults == reply.faults
 
 
@@ -447,8 +477,8 @@ async def test_body_of_64_kib_is_read_and_no_more(house, length, status):
         ("symbol=BTC/USDT&symbol=BTC/USDT&quantity=1", [("symbol", "duplicate_field")]),
         ("symbol=BTC/USDT&quantity=1&qty=2", [("qty", "unknown_parameter")]),
         ("symbol=BTC/USDT&Quantity=1", [("Quantity", "unknown_parameter"), ("quantity", "missing_parameter")]),
-        ("symbol=BTC/USDT&quantity=1&total=5", [("total", "unknown_parameter")]),
-        ("symbol=BTC/USDT&quantity=1&slippage_bps_max=5", [("slippage_bps_max", "unknown_parameter")]),
+        ("symbol=BTC/USDT&quantity=1&total=5", [("total", "conflicting_parameters")]),
+        ("symbol=BTC/USDT&quantity=1&slippage_bps_max=5", [("slippage_bps_max", "conflicting_parameters")]),
         ("symbol=BTC/USDT&quantity=1&=", [("", "unknown_parameter")]),
         ("symbol=BTC/USDT&quantity=1&%FF=1", [("", "unknown_parameter")]),
         ("symbol=BTC/USDT&quantity=1&a%00=1", [("", "unknown_parameter")]),

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from exchanges.board import Board
-from exchanges.book import Level, VenueBook
+from exchanges.book import UNIT, Ladder, VenueBook
 from exchanges.clock import MS
 from exchanges.health import State
 from exchanges.instruments import Instrument
@@ -38,8 +38,8 @@ class Market:
             book = VenueBook(
                 venue,
                 "BTC/USDT",
-                (Level(Decimal(mid) - 1, Decimal(1)),),
-                (Level(Decimal(mid) + 1, Decimal(1)),),
+                Ladder.of([(Decimal(mid) - 1, Decimal(1))]),
+                Ladder.of([(Decimal(mid) + 1, Decimal(1))]),
                 self.clock.now_ns() - age_ms * MS,
                 None,
             )
@@ -100,9 +100,9 @@ def test_source_shows_book_age_and_rules(market, clock):
     kraken = market.sources["kraken"]
 
     assert kraken.live
-    assert (330, rules, Decimal(1000)) == (kraken.age_ms, kraken.instrument, kraken.book.mid)
+    assert (330, rules, 1000 * UNIT) == (kraken.age_ms, kraken.instrument, kraken.book.mid)
     assert ("BTC", "USDT") == (kraken.instrument.base_asset, kraken.instrument.quote_asset)
-    assert 7 == replace(kraken, book=replace(kraken.book, sequence=7)).sequence
+    assert 7 == kraken._replace(book=replace(kraken.book, sequence=7)).sequence
 
 
 def test_book_goes_stale_when_it_is_read_not_when_somebody_notices(market, clock):
@@ -139,7 +139,7 @@ def test_outlier_does_not_count_and_its_book_is_not_kept(market, wrong):
 
     assert "live live live suspect live" == market.states
     assert "outlier" == market.reason("okx")
-    assert Decimal(1000) == market.sources["okx"].book.mid
+    assert 1000 * UNIT == market.sources["okx"].book.mid
     assert 1 == market.board.tally("okx").rejected["outlier"]
     assert 1 == market.board.tally("okx").accepted
 
@@ -309,7 +309,7 @@ def test_book_that_was_asked_for_before_the_stall_is_dropped(market):
     market.show("kraken 999", age_ms=50)
 
     assert ("stale", "loop_stalled") == (market.sources["kraken"].state, market.reason("kraken"))
-    assert Decimal(1000) == market.sources["kraken"].book.mid
+    assert 1000 * UNIT == market.sources["kraken"].book.mid
     assert 1 == market.board.tally("kraken").accepted
 
     market.clock.advance(10)

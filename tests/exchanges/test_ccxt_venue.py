@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from aioresponses import aioresponses
 from yarl import URL
 
-from exchanges.book import BookRejected, RawBook, Reject, decode
+from exchanges.book import BookRejected, RawBook, Reject, decode, units
 from exchanges.ccxt_venue import BODY_MAX_BYTES, PAUSE_DEFAULT_S, PAUSE_MAX_S, CcxtVenue, exchange_ids
 from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse, VenueRefusal
 
@@ -244,14 +244,21 @@ async def test_venue_that_publishes_no_fee_needs_one_of_the_operator(made):
 # What else comes instead of a book.
 
 
+NOON, HALF_PAST = "Sun, 01 Nov 2026 12:00:00 GMT", "Sun, 01 Nov 2026 12:30:00 GMT"
+
+
 @pytest.mark.parametrize(("answer", "kind", "reason", "pause_s"), [
     ({"status": 429, "headers": {"Retry-After": "7"}}, VenueRefusal, "rate_limited", 7),
     ({"status": 429, "headers": {"Retry-After": "0.5"}}, VenueRefusal, "rate_limited", 0.5),
-    # No more than an hour, whatever it says.
+    # A date counts from the answer's own clock, not from ours.
+    ({"status": 429, "headers": {"Retry-After": HALF_PAST, "Date": NOON}}, VenueRefusal, "rate_limited", 1_800),
+    ({"status": 429, "headers": {"Retry-After": NOON}}, VenueRefusal, "rate_limited", 0),
+    ({"status": 503, "headers": {"Retry-After": "30"}}, VenueRefusal, "http_503", 30),
+    # No more than a day, whatever it says.
     ({"status": 429, "headers": {"Retry-After": "99999999"}}, VenueRefusal, "rate_limited", PAUSE_MAX_S),
     # Without a time it is probed like any failure.
     ({"status": 429}, VenueFailure, "http_429", None),
-    ({"status": 429, "headers": {"Retry-After": "Sun, 01 Nov 2026 12:00:00 GMT"}}, VenueFailure, "http_429", None),
+    ({"status": 429, "headers": {"Retry-After": "Sun, 99 Nov"}}, VenueFailure, "http_429", None),
     ({"status": 429, "headers": {"Retry-After": "-1"}}, VenueFailure, "http_429", None),
     ({"status": 418, "headers": {"Retry-After": "9"}}, VenueRefusal, "banned", 9),
     ({"status": 418}, VenueRefusal, "banned", PAUSE_DEFAULT_S),
@@ -354,7 +361,7 @@ async def test_book_of_another_symbol_is_refused_where_the_answer_says_so(
     raw = await asked(venue, symbol, body=json.dumps(answer))
     if right:
         assert symbol == raw.symbol
-        assert Decimal("1.5") == decode(raw, venue=exchange, symbol=symbol, received_at_ns=0).mid
+        assert units(Decimal("1.5")) == decode(raw, venue=exchange, symbol=symbol, received_at_ns=0).mid
     else:
         with pytest.raises(BookRejected) as caught:
             decode(raw, venue=exchange, symbol=symbol, received_at_ns=0)

@@ -1,11 +1,10 @@
-"""Every REST fault of the simulator on one venue of five, through unmodified ccxt and real sockets."""
+"""Every REST fault of the simulator on one venue of six, through unmodified ccxt and real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
 from decimal import Decimal
-from statistics import median
 from time import monotonic
 
 import aiohttp
@@ -13,13 +12,14 @@ import pytest
 
 from exchanges.clock import SystemClock
 from exchanges.feed import Feeds, VenueConfig
-from exchanges.health import apart_bps
+from exchanges.health import apart, median
 from exchanges.simulator import FAULTS, running
 
-VENUES = ("binance", "kraken", "okx", "bybit", "bitstamp")
+VENUES = ("binance", "kraken", "coinbaseexchange", "okx", "bybit", "bitstamp")
 SYMBOL = "BTC/USDT"
-STALE_AFTER_MS = 1_500
+STALE_AFTER_MS = 2_000
 STACKS = 4
+TRIES = 3
 
 OUT = {
     # It stops answering, or answers too late: its last book gets old.
@@ -61,6 +61,8 @@ OUT = {
     # Its clock or its numbering goes wrong.
     ("okx", "clock_stopped"): {"stale", "lagging"},
     ("bitstamp", "clock_stopped"): {"stale", "lagging"},
+    ("bybit", "clock_stopped"): {"stale", "lagging"},
+    ("coinbaseexchange", "clock_stopped"): {"stale", "lagging"},
     ("okx", "clock_back"): {"out_of_order"},
     ("binance", "clock_back"): {"out_of_order"},
     ("okx", "clock_forward"): {"out_of_order"},
@@ -75,7 +77,7 @@ OUT = {
 
 ELSEWHERE = {
     "forbidden": "a 403 without a time stops the venue for a minute, see test_feed.py",
-    "frozen_side": "takes half a minute to show, see test_book.py",
+    "frozen_side": "takes five seconds and ten books to show, see test_feed.py",
 }
 
 
@@ -111,14 +113,12 @@ async def watch(feeds, venue, seen, until):
         faulty = sources.pop(venue)
         # A machine too busy to run the loop for half a second takes every venue out until its next book.
         seen.others_out |= {
-            (source.venue, source.reason)
-            for source in sources.values()
-            if not source.live and source.reason != "loop_stalled"
+            (source.venue, source.reason) for source in sources.values() if out_for_its_own_sake(source)
         }
-        honest = median(source.book.mid for source in sources.values())
+        honest = median([source.book.mid for source in sources.values()])
         if not faulty.live:
             seen.reasons.add(faulty.reason)
-        if faulty.live and apart_bps(faulty.book.mid, honest) > 50:
+        if faulty.live and apart(faulty.book.mid, honest, Decimal(50)):
             seen.strange.append(f"{faulty.book.mid} beside {honest}")
         if faulty.live and faulty.age_ms > STALE_AFTER_MS:
             seen.strange.append(f"{faulty.age_ms} ms old")
@@ -128,12 +128,32 @@ async def watch(feeds, venue, seen, until):
     return None
 
 
+def out_for_its_own_sake(source):
+    """Tell whether a venue is out, and not because this machine was busy."""
+    return not source.live and source.reason != "loop_stalled"
+
+
+async def run_case(feeds, session, base_url, venue, fault):
+    """Switch a fault on, look at the board for a while, switch it off, and wait for the venue to be back."""
+    await watch(feeds, venue, Seen(), lambda source: source.live)
+    one = Seen()
+    options = {"retry_after_s": 1} if fault in ("rate_limited", "banned") else {}
+    await session.post(f"{base_url}/faults", json={"venue": venue, "fault": fault, **options})
+    one.out = await watch(feeds, venue, one, out_for_its_own_sake) is not None
+    for _ in range(20):
+        await watch(feeds, venue, one, lambda source: True)
+        await asyncio.sleep(0.02)
+    await session.post(f"{base_url}/faults", json={"venue": venue, "fault": None})
+    one.back_after_s = await watch(feeds, venue, one, lambda source: source.live)
+    return one
+
+
 async def run_stack(cases):
     """Go through some faults, one after the other, on a simulator and feeds of their own."""
     seen = {}
     async with running() as base_url, aiohttp.ClientSession() as session:
         configs = [
-            VenueConfig(name, name, 100, 0, depth=20, stale_after_ms=STALE_AFTER_MS, base_url=base_url)
+            VenueConfig(name, name, 200, 0, depth=20, stale_after_ms=STALE_AFTER_MS, base_url=base_url)
             for name in VENUES
         ]
         feeds = Feeds(configs, [SYMBOL], Decimal(100), feeds_clock)
@@ -142,16 +162,10 @@ async def run_stack(cases):
             for venue in VENUES:
                 await live_once(feeds, venue)
             for venue, fault in cases:
-                await watch(feeds, venue, Seen(), lambda source: source.live)
-                one = seen[venue, fault] = Seen()
-                options = {"retry_after_s": 1} if fault in ("rate_limited", "banned") else {}
-                await session.post(f"{base_url}/faults", json={"venue": venue, "fault": fault, **options})
-                one.out = await watch(feeds, venue, one, lambda source: not source.live) is not None
-                for _ in range(20):
-                    await watch(feeds, venue, one, lambda source: True)
-                    await asyncio.sleep(0.02)
-                await session.post(f"{base_url}/faults", json={"venue": venue, "fault": None})
-                one.back_after_s = await watch(feeds, venue, one, lambda source: source.live)
+                for _ in range(TRIES):  # A machine too busy to run the loop keeps every venue out, but not every time.
+                    seen[venue, fault] = await run_case(feeds, session, base_url, venue, fault)
+                    if not seen[venue, fault].others_out:
+                        break
         finally:
             await feeds.close()
     return seen

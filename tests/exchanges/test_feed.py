@@ -18,10 +18,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from exchanges import book, ccxt_venue, feed
+from exchanges import ccxt_venue, continuity, feed
 from exchanges.clock import MS, SystemClock
 from exchanges.errors import VenueConfigError
-from exchanges.feed import Feeds, VenueConfig
+from exchanges.feed import Feeds, VenueConfig, stable_pairs
 from exchanges.simulator import VENUES, SimulatedMarket, run_in_thread
 
 FIVE = ("binance", "kraken", "okx", "bybit", "bitstamp")
@@ -367,7 +367,7 @@ async def test_frozen_side_is_found_and_ends(monkeypatch):
     """
     A venue whose bids stand still while its asks move is out, the others stay, and it is back afterwards.
     """
-    monkeypatch.setattr(book, "FROZEN_SIDE_NS", 1_500 * MS)
+    monkeypatch.setattr(continuity, "FROZEN_SIDE_NS", 1_500 * MS)
     with run_in_thread() as simulator:
         configs = [quick(name, simulator.base_url, depth=20) for name in FIVE]
         async with started(configs) as feeds:
@@ -644,3 +644,77 @@ async def test_close_is_prompt_while_a_venue_hangs():
             await asyncio.sleep(0.2)
             before = time.monotonic()
         assert time.monotonic() - before < 1
+
+
+async def test_symbol_is_served_from_another_one_with_the_stable_pair_beside_it():
+    """
+    A venue that serves BTC/USDT from BTC/USD is asked for BTC/USD, and every venue for the stable pair that it trades.
+    """
+    with run_in_thread() as simulator:
+        configs = [
+            quick("bitstamp", simulator.base_url, depth=20, symbols={"BTC/USDT": "BTC/USD"}),
+            quick("kraken", simulator.base_url, depth=20),
+            quick("binance", simulator.base_url, depth=20),
+        ]
+        async with started(configs) as feeds:
+
+            def live(symbol):
+                return {venue for venue, source in seen(feeds, symbol).items() if source.live}
+
+            assert await until(
+                lambda: {"BTC/USD": {"bitstamp"}, "BTC/USDT": {"kraken", "binance"}, "USDT/USD": {"bitstamp", "kraken"}}
+                == {symbol: live(symbol) for symbol in ("BTC/USD", "BTC/USDT", "USDT/USD")}
+            )  # fmt: skip
+            # The other way of writing the pair is nobody's.
+            assert () == feeds.board.sources("USD/USDT", feeds._clock.now_ns())
+
+
+@pytest.mark.parametrize(("symbols", "mapped", "problems"), [
+    (("BTC/USDT",), {"BTC/USDT": "BTC/USX"}, ["venues.bitstamp.symbols: the venue does not trade 'BTC/USX'"]),
+    (("BTC/UST",), {}, ["market.symbols: no venue trades 'BTC/UST'; the nearest are BTC/USDT"]),
+    (("BTC/EUR",), {"BTC/EUR": "BTC/USD"}, []),
+])  # fmt: skip
+async def test_symbol_that_nobody_trades_stops_the_start(symbols, mapped, problems):
+    """
+    A misspelled symbol, or one that a venue is to serve another from, is named with the nearest ones.
+    """
+    with run_in_thread() as simulator:
+        config = quick("bitstamp", simulator.base_url, symbols=mapped)
+        feeds = Feeds([config], symbols, Decimal(100), SystemClock())
+        try:
+            if problems:
+                with pytest.raises(VenueConfigError) as caught:
+                    await feeds.start()
+                assert len(problems) == len(caught.value.problems)
+                for told, expected in zip(caught.value.problems, problems, strict=True):
+                    assert told.startswith(expected)
+            else:
+                await feeds.start()
+        finally:
+            await feeds.close()
+
+
+def test_stable_pairs_are_those_between_what_is_served_and_what_is_traded():
+    """
+    Each pair of assets is named once, in both of its spellings; who converts nothing needs none.
+    """
+    plain, usd = quick("okx", "http://x"), quick("kraken", "http://x", symbols={"BTC/USDT": "BTC/USD"})
+    usdc = quick("coinbase", "http://x", symbols={"ETH/USDT": "ETH/USDC", "BTC/USD": "BTC/USDT"})
+    served = ("BTC/USDT", "ETH/USDT", "BTC/USD")
+
+    assert [] == stable_pairs([plain], served)
+    assert [("USDT/USD", "USD/USDT"), ("USDT/USDC", "USDC/USDT")] == stable_pairs([plain, usd, usdc], served)
+
+
+async def test_rejects_are_counted_by_plain_words(kucoin):
+    """
+    What a counter is called can be written into any message.
+    """
+
+    async def depth(request):
+        return web.json_response({"code": "200000", "data": {"time": 1, "sequence": "1", "bids": [], "asks": []}})
+
+    kucoin.depth = depth
+    async with started([quick("kucoin", kucoin.base_url)]) as feeds:
+        assert await until(lambda: feeds.board.tally("kucoin").rejected["empty"] >= 1)
+        assert {str} == {type(reason) for reason in feeds.board.tally("kucoin").rejected}

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchanges.book import UNIT, units
 from exchanges.clock import MS
-from exchanges.health import TRANSITIONS, Event, Health, JumpGuard, State, apart_bps, outliers
+from exchanges.health import TRANSITIONS, Event, Health, JumpGuard, State, Status, apart, median, outliers
 
 STALE_AFTER_MS = 5_000
 
@@ -307,7 +308,7 @@ def test_venue_far_from_the_median_is_named(mids, named):
     """
     With three or more venues the one that is 10 times, a tenth, or 1.5 % off is left out; with fewer nobody is.
     """
-    shown = {str(place): Decimal(mid) for place, mid in enumerate(mids.split())}
+    shown = {str(place): units(Decimal(mid)) for place, mid in enumerate(mids.split())}
 
     assert set(named.split()) == outliers(shown, Decimal(100))
 
@@ -320,7 +321,7 @@ def test_those_who_are_left_agree_with_at_least_one_other(mids, bps):
     """
     After the outliers are gone, either nobody is left or at least two stand near the median.
     """
-    shown = {str(place): mid for place, mid in enumerate(mids)}
+    shown = {str(place): units(mid) for place, mid in enumerate(mids)}
     named = outliers(shown, bps)
     left = shown.keys() - named
 
@@ -335,11 +336,21 @@ def test_those_who_are_left_agree_with_at_least_one_other(mids, bps):
         assert high <= low * (1 + bps / 10_000) / max(Decimal("0.0001"), 1 - bps / 10_000)
 
 
-def test_distance_is_in_basis_points_of_the_other():
+@pytest.mark.parametrize("mid", ["101.5", "98.5"])
+def test_distance_is_in_basis_points_of_the_other(mid):
     """
-    1.5 % is 150 bps, up or down.
+    1.5 % is 150 bps, up or down, and what is just at the limit is not beyond it.
     """
-    assert Decimal(150) == apart_bps(Decimal("101.5"), Decimal(100)) == apart_bps(Decimal("98.5"), Decimal(100))
+    assert not apart(units(Decimal(mid)), units(Decimal(100)), Decimal(150))
+    assert apart(units(Decimal(mid)), units(Decimal(100)), Decimal("149.999999"))
+
+
+@pytest.mark.parametrize(("mids", "middle"), [("7", 7), ("9 7", 8), ("7 10", 8), ("9 1 8", 8), ("9 1 4 7", 5)])
+def test_median_is_the_middle_one_or_between_the_middle_two(mids, middle):
+    """
+    Between two whole numbers it is rounded down.
+    """
+    assert middle == median(list(map(int, mids.split())))
 
 
 # Jumps.
@@ -366,9 +377,17 @@ def test_distance_is_in_basis_points_of_the_other():
     ("0:100 1000:108 2000:108 3000:108 3500:120 4000:120 5000:120 5500:120", "- h h h h h h -"),
     # Held through a silence, it goes on counting.
     ("0:100 9000:108 20000:108 20100:108 20200:108", "- h h h -"),
-    ("0:100 9000:108 20000:130 20100:130 20200:130 22100:130", "- h h h h -"),
+    ("0:100 9000:108 20000:125 20100:125 20200:125 22100:125", "- h h h h -"),
+    # More than 30 % is hardly a market's: it must stand for a minute.
+    ("0:100 1000:131 20000:131 40000:131 60999:131 61000:131", "- h h h h -"),
+    ("0:100 1000:69 2000:69 3000:69 4000:69 61000:69", "- h h h h -"),
+    # The old price is believed at once, however long ago it was last seen ...
+    ("0:100 1000:1000 2000:1000 30000:1000 30001:104", "- h h h -"),
+    # ... and after a wild one a jump is only a jump.
+    ("0:100 1000:1000 30000:108 31000:108 32000:108 32001:108", "- h h h h -"),
     # Creeping is not leaping, but what creeps out of the window's reach within ten seconds is.
     ("0:100 4000:103 8000:106", "- - h"),
+    ("0:100 4000:97 8000:94", "- - h"),
     ("0:100 6000:103 12000:106 18000:109", "- - - -"),
     # Confirmed, the old price is forgotten ...
     ("0:100 1000:108 2000:108 3000:108 4000:108 4100:108", "- h h h - -"),
@@ -382,7 +401,7 @@ def test_leap_is_held_until_it_is_confirmed(mids, held):
     guard, seen = JumpGuard(), []
     for update in mids.split():
         at_ms, mid = update.split(":")
-        guard.observe(Decimal(mid), int(at_ms) * MS)
+        guard.observe(units(Decimal(mid)), int(at_ms) * MS)
         seen.append("h" if guard.held else "-")
 
     assert held == " ".join(seen)
@@ -391,14 +410,26 @@ def test_leap_is_held_until_it_is_confirmed(mids, held):
 @given(st.lists(st.tuples(st.integers(0, 4_000), st.integers(90, 130)), max_size=60))
 def test_symbol_is_never_held_for_ever(updates):
     """
-    Whatever came before, a price that stays where it is gets confirmed within four updates and a window.
+    Whatever came before, a price that stays where it is gets confirmed within four updates and a minute.
     """
     guard, now_ms = JumpGuard(), 0
     for step_ms, mid in updates:
         now_ms += step_ms
-        guard.observe(Decimal(mid), now_ms * MS)
+        guard.observe(mid * UNIT, now_ms * MS)
     for _ in range(4):
-        now_ms += 700
-        guard.observe(Decimal(200), now_ms * MS)
+        now_ms += 20_000
+        guard.observe(200 * UNIT, now_ms * MS)
 
     assert not guard.held
+
+
+def test_venue_whose_book_was_spoiled_is_stale_once_it_is_too_old():
+    """
+    A stall of the service is the reason until a book would have aged by itself; from there the venue owes the next.
+    """
+    health = Health(0, 1_000 * MS)
+    health.accepted(0, 0)
+    health.spoiled("loop_stalled", 500 * MS)
+
+    assert Status(State.STALE, "loop_stalled", 500 * MS) == health.status(1_000 * MS)
+    assert Status(State.STALE, "stale", 500 * MS) == health.status(1_001 * MS)

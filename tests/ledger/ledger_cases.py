@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from exchanges.book import units
 from service import logs
 from service.desk.execution import ExecutedFill, Execution
 from service.ledger.sqlite import SqliteLedger
@@ -18,18 +19,24 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _numbers = itertools.count()
 
 
+def money(number):
+    """Give an amount of money at its scale."""
+    return int(Decimal(number).scaleb(8))
+
+
 def fill(venue="kraken", price="101", quantity="1", **changes):
     """Make what one level gave."""
     values = {
         "venue": venue,
         "symbol": "BTC/USDT",
-        "price": Decimal(price),
-        "quantity": Decimal(quantity),
-        "subtotal": Decimal(price) * Decimal(quantity),
-        "fee": Decimal("0.1"),
-        "markup": Decimal(0),
+        "price": units(Decimal(price)),
+        "quantity": units(Decimal(quantity)),
+        "subtotal": money(Decimal(price) * Decimal(quantity)),
+        "fee": money("0.1"),
+        "markup": 0,
         "book_age_ms": 12,
         "sequence": 7,
+        "hop": None,
     }
     return ExecutedFill(**values | changes)
 
@@ -51,12 +58,13 @@ def execution(client_order_id=None, **changes):
         "symbol": "BTC/USDT",
         "side": "buy",
         "time_in_force": "fok",
-        "requested_quantity": Decimal("3.0"),
-        "filled_quantity": Decimal(0 if rejected else 3),
-        "subtotal": Decimal(0 if rejected else 304),
-        "fees": Decimal("0.2"),
-        "markup": Decimal("0E-8"),
-        "total": Decimal("304.2"),
+        "requested_quantity": units(Decimal(3)),
+        "requested_total": None,
+        "filled_quantity": units(Decimal(0 if rejected else 3)),
+        "subtotal": money(0 if rejected else 304),
+        "fees": money("0.2"),
+        "markup": 0,
+        "total": money("304.2"),
         "fills": () if rejected else (fill(), fill("coinbase", "101.5", "2", sequence=None)),
         "executed_at": NOON,
         "receipt": f'{{"client_order_id":"{client_order_id}"}}'.encode(),

@@ -9,26 +9,29 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from service.ledger import schema, sqlite
-from service.ledger.protocol import StoredKey
+from service.ledger.protocol import Outcome, StoredKey
 from service.ledger.sqlite import SCHEMA_HEAD, SqliteLedger
 from tests.ledger.ledger_cases import NOON, execution
 
 MIGRATIONS = Path(sqlite.__file__).parent / "migrations"
-SECOND = '''
-"""A second version."""
+NEXT = "0003"
+LATER = f'''
+"""A version to come."""
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{NEXT}", "{SCHEMA_HEAD}"
 
 
 def upgrade():
-    op.create_table("second", sa.Column("n", sa.Integer, primary_key=True))
+    op.create_table("later", sa.Column("n", sa.Integer, primary_key=True))
     op.add_column("keys", sa.Column("note", sa.Text))
     op.execute("UPDATE keys SET account = 'changed'")
 '''
@@ -46,14 +49,32 @@ async def path(tmp_path):
 
 
 @pytest.fixture
-def second_version(tmp_path, monkeypatch):
-    """Give the service a second version of the schema; returns the file it stands in."""
+def later_version(tmp_path, monkeypatch):
+    """Give the service another version of the schema; returns the file it stands in."""
     shutil.copytree(MIGRATIONS, tmp_path / "later" / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sqlite, "__file__", str(tmp_path / "later" / "sqlite.py"))
-    monkeypatch.setattr(sqlite, "SCHEMA_HEAD", "0002")
-    file = tmp_path / "later" / "migrations" / "versions" / "v0002_second.py"
-    file.write_text(SECOND)
+    monkeypatch.setattr(sqlite, "SCHEMA_HEAD", NEXT)
+    file = tmp_path / "later" / "migrations" / "versions" / f"v{NEXT}_later.py"
+    file.write_text(LATER)
     return file
+
+
+def made_by(path, version):
+    """Make a ledger of an older version, with an execution in it."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        older = sa.MetaData()
+        older.reflect(connection)
+        old = execution("a")
+        row = {**schema.execution_row(old), "requested_quantity": "1.5"}
+        executions, columns = older.tables["executions"], older.tables["executions"].columns
+        connection.execute(executions.insert(), {name: row[name] for name in row if name in columns})
+        connection.execute(older.tables["fills"].insert(), schema.fill_rows(old, 1))
+    engine.dispose()
 
 
 def dump(path):
@@ -67,7 +88,7 @@ def tables(connection):
     seen = sa.inspect(connection)
     return {
         table: {
-            "columns": [column | {"type": str(column["type"])} for column in seen.get_columns(table)],
+            "columns": {column["name"]: column | {"type": str(column["type"])} for column in seen.get_columns(table)},
             "primary key": seen.get_pk_constraint(table),
             "references": seen.get_foreign_keys(table),
             "unique": sorted(map(str, seen.get_unique_constraints(table))),
@@ -137,7 +158,7 @@ async def test_first_opening_is_logged_with_the_version(path, logged):
     ]
 
 
-async def test_older_ledger_is_brought_forward(path, second_version, logged):
+async def test_older_ledger_is_brought_forward(path, later_version, logged):
     """
     A new version of the service opens the record of the one before, with everything in it.
     """
@@ -145,30 +166,49 @@ async def test_older_ledger_is_brought_forward(path, second_version, logged):
 
     assert ["changed"] == [key.account for key in await ledger.keys()]
     assert await ledger.find_client_order("demo", "a") is not None
-    assert ("0001", "0002") == (logged[-1]["version_before"], logged[-1]["version"])
+    assert (SCHEMA_HEAD, NEXT) == (logged[-1]["version_before"], logged[-1]["version"])
     await ledger.close()
 
 
-async def test_failing_migration_leaves_nothing_half_done(path, second_version):
+async def test_ledger_of_the_first_version_takes_new_orders(tmp_path):
+    """
+    Whoever upgrades goes on with the record there is: with its quantities, and with orders for a total too.
+    """
+    path = tmp_path / "first.db"
+    made_by(path, "0001")
+    ledger = SqliteLedger.open(path, "simulated")
+    try:
+        assert await ledger.find_client_order("demo", "a") is not None
+        outcome, _ = await ledger.record(execution("b", requested_quantity=None, requested_total=1))
+        assert outcome is Outcome.RECORDED
+    finally:
+        await ledger.close()
+    with closing(sqlite3.connect(path)) as connection:
+        requested = "SELECT requested_quantity, requested_total FROM executions ORDER BY seq"
+        assert [("1.5", None), (None, "0.00000001")] == connection.execute(requested).fetchall()
+        assert [] == connection.execute("PRAGMA foreign_key_check").fetchall()
+
+
+async def test_failing_migration_leaves_nothing_half_done(path, later_version):
     """
     What a migration did before it failed is undone, and the version before still opens the record.
     """
     before = dump(path)
-    second_version.write_text(SECOND + "    raise RuntimeError('half way')\n")
+    later_version.write_text(LATER + "    raise RuntimeError('half way')\n")
 
     with pytest.raises(RuntimeError, match="half way"):
         SqliteLedger.open(path, "simulated")
 
     assert before == dump(path)
-    second_version.write_text(SECOND)
+    later_version.write_text(LATER)
     await SqliteLedger.open(path, "simulated").close()
 
 
-async def test_failing_first_migration_leaves_an_empty_file(tmp_path, second_version):
+async def test_failing_first_migration_leaves_an_empty_file(tmp_path, later_version):
     """
     A ledger is made whole or not at all.
     """
-    second_version.write_text(SECOND + "    op.execute('SELECT * FROM nowhere')\n")
+    later_version.write_text(LATER + "    op.execute('SELECT * FROM nowhere')\n")
     path = tmp_path / "new.db"
 
     with pytest.raises(sqlite.ConfigError, match=r"new\.db cannot be used: no such table: nowhere"):

@@ -21,7 +21,7 @@ from service.errors import ConfigError, OutcomeUnknown, Unavailable
 from service.ledger import sqlite
 from service.ledger.protocol import Outcome
 from service.ledger.sqlite import LedgerLocked, SqliteLedger
-from tests.ledger.ledger_cases import NOON, execution, fill
+from tests.ledger.ledger_cases import NOON, execution, fill, money
 
 PROGRAM = Path(__file__).with_name("ledger_cases.py")
 
@@ -216,6 +216,19 @@ async def test_amounts_are_kept_in_plain_notation(ledger, path):
     assert [(0, "kraken", "101", "1", 7), (1, "coinbase", "101.5", "2", None)] == select(
         path, "SELECT n, venue, price, quantity, sequence FROM fills ORDER BY n"
     )
+
+
+async def test_order_for_a_total_is_kept_as_it_was_asked(ledger, path):
+    """
+    An order for an amount of money has a total on record and no quantity asked for; every amount to its last digit.
+    """
+    dust = fill(price="0.000000000000000001", quantity="0.00000001")
+    await ledger.record(execution("a", requested_quantity=None, requested_total=money("304.20000001"), fills=(dust,)))
+
+    assert [(None, "304.20000001", "3")] == select(
+        path, "SELECT requested_quantity, requested_total, filled_quantity FROM executions"
+    )
+    assert [("0.000000000000000001", "0.00000001")] == select(path, "SELECT price, quantity FROM fills")
 
 
 @pytest.mark.parametrize(

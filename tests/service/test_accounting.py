@@ -10,138 +10,167 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.accounting import EXACT, bps, money_down, money_near, money_up, plain, ratio
+from exchanges.book import decimal, units
+from service.accounting import (
+    bps,
+    bps_text,
+    down,
+    money_text,
+    near,
+    plain,
+    price_text,
+    quotient,
+    rate,
+    rate_text,
+    ratio,
+    significant_down,
+    significant_near,
+    significant_up,
+    text,
+    up,
+)
 from tests.service.oracle import four_decimals, twelve_digits
 
-AMOUNTS = st.decimals(-(10**24), 10**24, allow_nan=False, allow_infinity=False, places=35)
-POSITIVE = st.decimals(Decimal("1e-18"), 10**12, allow_nan=False, allow_infinity=False, places=18)
+AMOUNTS = st.integers(-(10**45), 10**45)
+POSITIVE = st.integers(1, 10**45)
+DIVISORS = st.sampled_from([1, 2, 3, 10, 10**8, 10**28, 7 * 10**17])
 
 
 @pytest.mark.parametrize(
-    ("amount", "up", "down", "near"),
+    ("amount", "expected"),
     [
-        ("1", "1", "1", "1"),
-        ("1.00000000", "1", "1", "1"),
-        # A part of a unit is a whole one for the one who pays and none for the one who receives.
-        ("1.000000001", "1.00000001", "1", "1"),
-        ("1.00000000999", "1.00000001", "1", "1.00000001"),
-        # Half of a unit goes to the even neighbour where nobody pays it.
-        ("1.000000005", "1.00000001", "1", "1"),
-        ("1.000000015", "1.00000002", "1.00000001", "1.00000002"),
-        # The least that can be: an order of dust still costs a unit.
-        ("1e-30", "0.00000001", "0", "0"),
+        # In tenths: up, down, and near, half to the even neighbour.
+        (10, (1, 1, 1)),
+        (11, (2, 1, 1)),
+        (15, (2, 1, 2)),
+        (25, (3, 2, 2)),
+        (19, (2, 1, 2)),
+        (0, (0, 0, 0)),
         # Up and down are directions on the scale, not away from zero.
-        ("-1.000000001", "-1", "-1.00000001", "-1"),
-        ("0", "0", "0", "0"),
-        # The largest notional there can be keeps every digit.
-        (
-            "999999999999999999999999.123456785", "999999999999999999999999.12345679",
-            "999999999999999999999999.12345678", "999999999999999999999999.12345678",
-        ),
+        (-11, (-1, -2, -1)),
+        (-15, (-1, -2, -2)),
+        (-25, (-2, -3, -2)),
     ],
-)  # fmt: skip
-def test_money_is_rounded_to_eight_decimals_in_the_named_direction(amount, up, down, near):
+)
+def test_amounts_are_rounded_in_the_named_direction(amount, expected):
     """
-    Who pays is never charged less than the amount, who receives never gets more.
+    Who pays is never charged less than the amount, who receives never gets more, and what is shown is the nearest.
     """
-    assert (up, down, near) == tuple(plain(to(Decimal(amount))) for to in (money_up, money_down, money_near))
+    assert expected == (up(amount, 10), down(amount, 10), near(amount, 10))
 
 
-@given(AMOUNTS)
-def test_rounded_money_is_the_next_multiple_of_its_unit(amount):
+@given(AMOUNTS, DIVISORS)
+def test_rounding_is_that_of_the_exact_quotient(amount, divisor):
     """
-    Up is the least amount of money not below, down the greatest not above, near the nearer of the two.
+    Up is the least whole number not below, down the greatest not above, near the nearer of the two.
     """
-    units = Fraction(amount) * 10**8
+    exact = Fraction(amount, divisor)
 
-    assert Fraction(money_up(amount)) * 10**8 == ceil(units)
-    assert Fraction(money_down(amount)) * 10**8 == floor(units)
-    assert Fraction(money_near(amount)) * 10**8 == round(units)
-    assert all(to(amount).as_tuple().exponent == -8 for to in (money_up, money_down, money_near))
+    assert (ceil(exact), floor(exact), round(exact)) == (
+        up(amount, divisor),
+        down(amount, divisor),
+        near(amount, divisor),
+    )
 
 
 @given(AMOUNTS, POSITIVE)
-def test_a_ratio_has_twelve_significant_digits(numerator, denominator):
+def test_ratios_have_twelve_significant_digits(money, quantity):
     """
     A price that is a quotient is the exact one, half to even at the twelfth digit.
     """
-    assert Fraction(ratio(numerator, denominator)) == twelve_digits(Fraction(numerator) / Fraction(denominator))
+    assert Fraction(ratio(money, quantity)) == twelve_digits(Fraction(money, 10**8) / Fraction(quantity, 10**18))
+    assert Fraction(quotient(money, quantity)) == twelve_digits(Fraction(money, quantity))
+
+
+@given(POSITIVE, POSITIVE)
+def test_significant_digits_are_rounded_in_the_named_direction(numerator, denominator):
+    """
+    A whole number is cut to twelve digits up, down or to the nearest; what is shorter keeps all of its digits.
+    """
+    exact = Fraction(numerator, denominator)
+    unit = 10 ** max(0, len(str(floor(exact))) - 12)
+
+    assert ceil(exact / unit) * unit == significant_up(numerator, denominator)
+    assert floor(exact / unit) * unit == significant_down(numerator, denominator)
+    assert round(exact / unit) * unit == significant_near(numerator, denominator)
 
 
 @pytest.mark.parametrize(
     ("part", "whole", "expected"),
     [
-        ("1", "10000", "1"),
-        ("-1", "10000", "-1"),
-        ("1", "3", "3333.3333"),
-        ("2", "3", "6666.6667"),
+        (1, 10_000, "1"),
+        (-1, 10_000, "-1"),
+        (1, 3, "3333.3333"),
+        (2, 3, "6666.6667"),
         # Half of the last decimal goes to the even one.
-        ("0.00005", "10000", "0"),
-        ("0.00015", "10000", "0.0002"),
-        ("0.000050000000000000000000000001", "10000", "0.0001"),
-        ("0", "7", "0"),
+        (1, 200_000_000, "0"),
+        (3, 200_000_000, "0.0002"),
     ],
 )
-def test_basis_points_are_rounded_half_to_even_at_the_fourth_decimal(part, whole, expected):
+def test_basis_points_have_four_decimals(part, whole, expected):
     """
-    A ten-thousandth of a basis point is the least difference that is shown.
+    Shares are told in basis points, half to even at the fourth decimal.
     """
-    assert expected == plain(bps(Decimal(part), Decimal(whole)))
+    assert expected == bps_text(bps(part, whole))
 
 
 @given(AMOUNTS, POSITIVE)
-def test_basis_points_are_those_of_the_exact_quotient(part, whole):
+def test_basis_points_are_those_of_the_exact_share(part, whole):
     """
-    Basis points are rounded once, from the exact quotient.
+    No rounding comes before the last one.
     """
-    assert Fraction(bps(part, whole)) == four_decimals(Fraction(part) / Fraction(whole) * 10_000)
+    assert Fraction(bps(part, whole), 10**4) == four_decimals(Fraction(part, whole) * 10_000)
 
 
 @pytest.mark.parametrize(
-    ("number", "text"),
+    ("number", "written"),
     [
-        ("1.50", "1.5"),
-        ("100", "100"),
-        ("1E+3", "1000"),
-        ("1E-12", "0.000000000001"),
-        ("0", "0"),
-        ("0.000", "0"),
-        ("0E+5", "0"),
-        ("0E-8", "0"),
-        ("-0", "0"),
-        ("-0.00", "0"),
-        ("-1.10", "-1.1"),
-        ("10.0", "10"),
-        ("0.10", "0.1"),
+        (0, "0"),
+        (1, "0.00000001"),
+        (-1, "-0.00000001"),
+        (10, "0.0000001"),
+        (123456789, "1.23456789"),
+        (100000000, "1"),
+        (-150000000, "-1.5"),
+        (100000000000, "1000"),
+        (9999999999999999999999, "99999999999999.99999999"),
     ],
 )
-def test_a_decimal_is_written_without_exponent_or_trailing_zeros(number, text):
+def test_money_is_written_plainly(number, written):
     """
-    An amount is written one way only, as a person would write it.
+    No exponent, no trailing zeros, no sign of nothing.
     """
-    assert text == plain(Decimal(number))
+    assert written == money_text(number)
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30))
-def test_what_is_written_reads_back_as_the_same_amount(number):
+@given(AMOUNTS, st.integers(1, 40))
+def test_what_is_written_reads_back_as_the_same_number(number, scale):
     """
-    Nothing of an amount is lost by writing it.
+    Text, Decimal and whole number are one number, at any scale.
     """
-    text = plain(number)
+    written = text(scale, number)
 
-    assert number == Decimal(text)
-    assert "E" not in text
-    assert not ("." in text and text[-1] in "0.")
-    assert text != "-0"
+    assert Fraction(number, 10**scale) == Fraction(written) == Fraction(decimal(number, scale))
+    assert written == plain(Decimal(written)) == plain(decimal(number, scale))
+    assert written == written.strip()
+    assert "e" not in written.lower()
 
 
-@given(st.lists(st.tuples(POSITIVE, POSITIVE), max_size=50))
-def test_products_and_sums_are_exact(levels):
+def test_scales_have_names():
     """
-    A total of many notionals has lost no digit before it is rounded.
+    Prices have 18 decimals, money 8, rates are told in basis points of up to 6 decimals.
     """
-    total = Decimal(0)
-    for price, quantity in levels:
-        total = EXACT.add(total, EXACT.multiply(price, quantity))
+    assert ("1.5", "1.5") == (price_text(units(Decimal("1.5"))), money_text(150_000_000))
+    assert ("12.5", "0.000001") == (rate_text(rate(Decimal("12.5"))), rate_text(rate(Decimal("0.000001"))))
+    assert ("0", "-0.0001") == (bps_text(0), bps_text(-1))
 
-    assert Fraction(total) == sum(Fraction(price) * Fraction(quantity) for price, quantity in levels)
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [("1E+3", "1000"), ("1.500", "1.5"), ("-0.000", "0"), ("0E-8", "0"), ("1E-18", "0.000000000000000001"), ("7", "7")],
+)
+def test_decimals_are_written_plainly(number, written):
+    """
+    However a Decimal came about, it is written without exponent and trailing zeros.
+    """
+    assert written == plain(Decimal(number))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from exchanges.board import Board
 from exchanges.book import Side
-from service.accounting import plain
+from service.accounting import money_text, plain, price_text, rate
 from service.api.render import receipt
 from service.desk import desk as desk_module
 from service.desk.desk import Desk, DeskRules
@@ -24,10 +24,10 @@ from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, Ti
 from service.desk.quote_id import QuoteSigner
 from service.errors import Fault, RequestError, Unavailable
 from service.ledger.sqlite import SqliteLedger
-from service.market.book import Rules
+from service.market.screening import Rules
 from service.market.view import MarketView
 from tests.conftest import HeldClock, venue_book
-from tests.service.shown import instrument
+from tests.service.shown import ask, instrument, money
 
 BUY, SELL = Side.BUY, Side.SELL
 FOK, IOC = TimeInForce.FOK, TimeInForce.IOC
@@ -71,7 +71,8 @@ class Room:
 
     def another_desk(self, ledger=None, rules=None):
         """A second process on the same books and, unless another is given, the same record."""
-        view = MarketView(self.board, Rules(crossed_bps_max=Decimal(500), outlier_bps=Decimal(1_000)))
+        rules_of_market = Rules(crossed_bps_max=Decimal(500), outlier_bps=Decimal(1_000))
+        view = MarketView(self.board, rules_of_market, {"BTC/USDT": dict.fromkeys(FEES_BPS, "BTC/USDT")})
         return Desk(view, ledger or self.ledger, self.signer, self.clock, rules or self.rules, list(FEES_BPS), receipt)
 
     def publish(self, **ladders):
@@ -79,8 +80,9 @@ class Room:
         for n, (venue, ladder) in enumerate(ladders.items(), start=1):
             self.board.publish(venue_book(venue, ladder, received_at_ns=now_ns, sequence=n), now_ns)
 
-    def quote(self, quantity="1", sides=(BUY,), account="alice", **more):
-        return self.desk.quote(account, QuoteRequest("BTC/USDT", Decimal(quantity), sides, **more))
+    def quote(self, quantity="1", sides=(BUY,), account="alice", venues=None, exclude_venues=None, **amounts):
+        wanted = ask(None if amounts.keys() & {"total", "slippage_bps_max"} else quantity, **amounts)
+        return self.desk.quote(account, QuoteRequest("BTC/USDT", wanted, sides, venues, exclude_venues))
 
     async def execute(self, terms, client_order_id="a", **more):
         return await self.desk.execute(order(terms, client_order_id, **more))
@@ -94,10 +96,8 @@ def order(terms, client_order_id="a", account="alice", **more):
     return Order(account, client_order_id, fingerprint, terms, **more)
 
 
-def market(side, quantity, time_in_force=FOK, **bounds):
-    return DirectOrder(
-        "BTC/USDT", side, Decimal(quantity), time_in_force, **{name: Decimal(bound) for name, bound in bounds.items()}
-    )
+def market(side, quantity=None, time_in_force=FOK, **bounds):
+    return DirectOrder("BTC/USDT", side, ask(quantity, **bounds), time_in_force)
 
 
 BUY_ONE = market(BUY, "1")
@@ -173,7 +173,7 @@ async def test_a_quote_executes_at_the_quoted_total(room):
     priced = quote.sides[BUY]
     body = orjson.loads(answer.receipt)
     assert ("filled", None, False, None) == (answer.status, answer.reject_code, answer.replayed, answer.fresh_quote)
-    assert plain(priced.total) == body["total"] == "254.806"  # 203.203 + 51.5 and 20 bps of it.
+    assert money_text(priced.total) == body["total"] == "254.806"  # 203.203 + 51.5 and 20 bps of it.
     assert "0" == body["versus_quote_bps"]
     assert quote.quote_id == body["quote_id"]
     assert ("2.5", "2.5", "0") == (body["requested_quantity"], body["filled_quantity"], body["unfilled_quantity"])
@@ -200,13 +200,13 @@ async def test_a_fill_has_its_own_markup_which_is_in_the_total(clock, ledger):
     """
     The desk's margin is charged alike on a quote and on a fill.
     """
-    room = Room(clock, ledger, DeskRules(market_data="simulated", markup_bps=Decimal(100)))
+    room = Room(clock, ledger, DeskRules(market_data="simulated", markup_rate=rate(Decimal(100))))
     room.publish(kraken=KRAKEN)
     quote = room.quote()
 
     body = orjson.loads((await room.execute(QuoteOrder(quote.quote_id))).receipt)
     assert ("101", "0.101", "1.01", "102.111") == (body["subtotal"], body["fees"], body["markup"], body["total"])
-    assert "102.111" == plain(quote.sides[BUY].total)
+    assert "102.111" == money_text(quote.sides[BUY].total)
     direct = orjson.loads((await room.execute(BUY_ONE, "b")).receipt)
     assert "102.111" == direct["total"]
 
@@ -282,7 +282,7 @@ async def test_a_changed_foreign_or_invented_quote_is_unknown(room, clock, ledge
     """
     quote = room.quote()
     forged = room.signer.open(quote.quote_id)
-    cheaper = {BUY: replace(forged.sides[BUY], total=Decimal(1_000))}
+    cheaper = {BUY: replace(forged.sides[BUY], total=money(1_000))}
     other_key = QuoteSigner(b"x" * 32).seal(replace(forged, sides=cheaper))
     for quote_id in ("", "q1", other_key, quote.quote_id + "A", quote.quote_id[:-1]):
         assert "unknown_quote" == (await refused(room.execute(QuoteOrder(quote_id)))).code
@@ -342,7 +342,7 @@ async def test_a_rejection_does_not_use_the_quote(room):
 
     assert ("rejected", "price_moved") == (moved.status, moved.reject_code)
     assert quote.request == moved.fresh_quote.request
-    assert "102.102" == plain(moved.fresh_quote.sides[BUY].total)
+    assert "102.102" == money_text(moved.fresh_quote.sides[BUY].total)
     assert "filled" == filled.status
 
 
@@ -391,7 +391,7 @@ async def test_the_desks_tolerance_holds_where_the_order_names_none(clock, ledge
 
 @pytest.mark.parametrize(
     ("quantity", "more"),
-    [("9", {}), ("2", {"limit_price": Decimal(101)}), ("1", {"limit_price": Decimal(100)})],
+    [("9", {}), ("2", {"limit_price": "101"}), ("1", {"limit_price": "100"}), (None, {"total": "99999"})],
 )
 async def test_a_quote_that_could_not_be_filled_executes_to_insufficient_liquidity(room, quantity, more):
     """
@@ -412,8 +412,8 @@ async def test_a_quote_keeps_its_limit_and_its_venues(room):
     """
     coinbase = room.quote(venues=("coinbase",))
     without = room.quote(exclude_venues=("kraken",))
-    limited = room.quote(limit_price=Decimal("101.5"))
-    assert ["103.206", "103.206", "101.101"] == [plain(q.sides[BUY].total) for q in (coinbase, without, limited)]
+    limited = room.quote(limit_price="101.5")
+    assert ["103.206", "103.206", "101.101"] == [money_text(q.sides[BUY].total) for q in (coinbase, without, limited)]
     assert ["coinbase"] == [leg.venue for leg in without.sides[BUY].legs]
 
     for n, quote in enumerate((coinbase, without)):
@@ -422,6 +422,114 @@ async def test_a_quote_keeps_its_limit_and_its_venues(room):
     room.publish(coinbase=HIGHER, kraken=HIGHER)
     moved = await room.execute(QuoteOrder(limited.quote_id, tolerance_bps=Decimal(10_000)), "b")
     assert "limit_not_met" == moved.reject_code
+
+
+async def test_a_quote_made_with_a_total_fills_the_quantity_that_it_was_quoted(room):
+    """
+    When the price gets better a quote for a total costs less; it does not become a larger order.
+    """
+    quote = room.quote(total="101.101")
+    room.publish(coinbase=LOWER, kraken=LOWER)
+    body = orjson.loads((await room.execute(QuoteOrder(quote.quote_id))).receipt)
+
+    assert ("1", None, "1", "0") == (
+        body["requested_quantity"], body["requested_total"], body["filled_quantity"], body["unfilled_quantity"],
+    )  # fmt: skip
+    assert ("100.1", "-99.0099") == (body["total"], body["versus_quote_bps"])
+
+
+async def test_a_quote_made_with_a_slippage_bound_fills_the_quantity_that_it_was_quoted(room):
+    """
+    What keeps within the bound is found once, when the quote is given.
+    """
+    quote = room.quote(slippage_bps_max="100")
+    assert "filled" == (answer := await room.execute(QuoteOrder(quote.quote_id))).status
+    assert "1" == orjson.loads(answer.receipt)["filled_quantity"]
+
+
+async def test_a_margin_of_ones_own_takes_the_place_of_the_desks(clock, ledger):
+    """
+    An account with a margin of its own is quoted and filled with that; everyone else with the desk's.
+    """
+    rates = {"bob": rate(Decimal(100)), "eve": 0}
+    room = Room(clock, ledger, DeskRules("simulated", markup_rate=rate(Decimal(10)), account_markup_rates=rates))
+    room.publish(kraken=KRAKEN)
+
+    assert ["0.101", "1.01", "0"] == [
+        money_text(room.quote(account=account).sides[BUY].markup) for account in ("alice", "bob", "eve")
+    ]
+    assert "1.01" == orjson.loads((await room.execute(BUY_ONE, account="bob")).receipt)["markup"]
+
+
+@pytest.mark.parametrize(
+    ("amounts", "code", "where", "suggested"),
+    [
+        ({"quantity": "1.000000001"}, "quantity_step", "quantity", "1"),
+        ({"quantity": "0.000000001"}, "quantity_step", "quantity", "0.00000001"),
+        ({"total": "0.00000001"}, "notional_too_small", "total", "0.00000102"),
+    ],
+)
+async def test_an_amount_that_no_venue_accepts_is_refused_and_not_recorded(room, amounts, code, where, suggested):
+    """
+    The refusal says which amount would do, uses up no id, and points to where the amount was said.
+    """
+    with pytest.raises(RequestError) as quoted:
+        room.quote(**amounts)
+    ordered = await refused(room.execute(market(BUY, **amounts)))
+
+    assert [(code, where, suggested, "parameter")] == [
+        (fault.code, fault.where, fault.suggested, fault.kind) for fault in quoted.value.faults[:1]
+    ]
+    assert (code, "/" + where, suggested, "pointer") == (
+        ordered.code, ordered.faults[0].where, ordered.faults[0].suggested, ordered.faults[0].kind,
+    )  # fmt: skip
+    assert () == await room.recorded()
+    assert "filled" == (await room.execute(BUY_ONE)).status
+
+
+async def test_what_is_wrong_with_an_amount_is_said_before_what_is_late(room, clock):
+    """
+    A quantity that nobody accepts comes before an order's own end, and that before missing market data.
+    """
+    late = clock.utc() - timedelta(seconds=1)
+    assert "quantity_step" == (await refused(room.execute(market(BUY, "0.000000001"), valid_until=late))).code
+    quote = room.quote()
+    assert "filled" == (await room.execute(QuoteOrder(quote.quote_id))).status
+    # On a quote: its own end, the order's end, and only then that it was used.
+    assert "order_expired" == (await refused(room.execute(QuoteOrder(quote.quote_id), "b", valid_until=late))).code
+    clock.advance(STALE_AFTER_MS + 1)
+    assert "order_expired" == (await refused(room.execute(BUY_ONE, "c", valid_until=late))).code
+    assert "quote_expired" == (await refused(room.execute(QuoteOrder(quote.quote_id), "d", valid_until=late))).code
+
+
+FRESH_QUOTE_RAISES = "Desk._fresh_quote lets the RequestError of a quantity that is no longer accepted through"
+
+
+async def test_an_expired_quote_is_expired_though_its_question_cannot_be_asked_again(room, clock):
+    """
+    Where the venue with the fine step is gone there is no fresh quote, but the code is the quote's own.
+    """
+    room.board.instruct(instrument("coinbase", FEES_BPS["coinbase"], step="0.1"))
+    quote = room.quote("1.05")
+    room.board.fail("kraken", "BTC/USDT", "banned", clock.now_ns(), at_once=True)
+    clock.advance(3_000)
+
+    expired = await refused(room.execute(QuoteOrder(quote.quote_id)))
+    assert ("quote_expired", None) == (expired.code, expired.context.get("fresh_quote"))
+
+
+async def test_a_recorded_refusal_is_answered_as_it_was_recorded(room, clock):
+    """
+    An order that was refused on record is told so at once, and not only when it is sent again.
+    """
+    room.board.instruct(instrument("coinbase", FEES_BPS["coinbase"], step="0.1"))
+    quote = room.quote("1.05")
+    room.board.fail("kraken", "BTC/USDT", "banned", clock.now_ns(), at_once=True)
+
+    answers = [await room.execute(QuoteOrder(quote.quote_id)) for _ in range(2)]
+    assert ["insufficient_liquidity"] * 2 == [answer.reject_code for answer in answers]
+    assert [False, True] == [answer.replayed for answer in answers]
+    assert None is answers[0].fresh_quote
 
 
 # Orders without a quote
@@ -443,6 +551,14 @@ async def test_a_quote_keeps_its_limit_and_its_venues(room):
         (market(BUY, "2", IOC, slippage_bps_max="100"), "partially_filled", None, "1", "101.101"),
         (market(BUY, "2", IOC, slippage_bps_max="99"), "rejected", "slippage_exceeded", "0", "0"),
         (market(SELL, "2", limit_price="98"), "filled", None, "2", "196.803"),
+        # For a total: the largest quantity that comes to no more, to the eighth decimal.
+        (market(BUY, total="101.101"), "filled", None, "1", "101.101"),
+        (market(BUY, total="120"), "filled", None, "1.18509921", "119.99999954"),
+        (market(SELL, total="98.901"), "filled", None, "1", "98.901"),
+        (market(BUY, total="9999"), "rejected", "insufficient_liquidity", "0", "0"),
+        (market(BUY, None, IOC, total="9999"), "partially_filled", None, "4", "409.615"),
+        (market(BUY, total="9999", limit_price="101"), "rejected", "limit_not_met", "0", "0"),
+        (market(BUY, total="9999", slippage_bps_max="100"), "rejected", "slippage_exceeded", "0", "0"),
     ],
 )
 async def test_orders_fill_or_are_refused_on_record(room, terms, status, code, filled, total):
@@ -456,7 +572,13 @@ async def test_orders_fill_or_are_refused_on_record(room, terms, status, code, f
     assert (status, code, filled, total) == (
         body["status"], body["reject_code"], body["filled_quantity"], body["total"],
     )  # fmt: skip
-    assert terms.quantity == Decimal(body["filled_quantity"]) + Decimal(body["unfilled_quantity"])
+    if terms.ask.quantity is None:
+        assert None is body["requested_quantity"]
+        assert money_text(terms.ask.total) == body["requested_total"]
+        assert ("0" if status == "filled" else None) == body["unfilled_quantity"]
+    else:
+        parts = Decimal(body["filled_quantity"]) + Decimal(body["unfilled_quantity"])
+        assert Decimal(price_text(terms.ask.quantity)) == parts == Decimal(body["requested_quantity"])
     assert answer.fresh_quote is None
     (stored,) = await room.recorded()
     assert (answer.execution_id, status, code, answer.receipt) == (
@@ -522,7 +644,7 @@ async def test_a_dry_run_on_a_quote_does_not_use_it(room):
 
     thin = await room.execute(QuoteOrder(room.quote("9").quote_id), dry_run=True)
     assert "insufficient_liquidity" == thin.reject_code
-    assert "9" == plain(thin.fresh_quote.request.quantity)
+    assert ask("9") == thin.fresh_quote.request.ask
 
 
 async def test_a_symbol_is_understood_and_an_unknown_one_is_named_with_the_nearest(room):
@@ -545,7 +667,7 @@ async def test_a_quote_whose_symbol_is_gone_says_so(room, clock, ledger):
     A genuine quote of a symbol that is no longer served cannot be filled.
     """
     terms = room.signer.open(room.quote().quote_id)
-    gone = room.signer.seal(replace(terms, symbol="ETH/USDT"))
+    gone = room.signer.seal(replace(terms, request=replace(terms.request, symbol="ETH/USDT")))
 
     assert "unknown_symbol" == (await refused(room.execute(QuoteOrder(gone)))).code
 
@@ -619,6 +741,7 @@ async def test_a_repeat_that_waited_too_long_is_told_that_the_first_is_still_run
     assert "execution_in_progress" == (await refused(desk.execute(order(BUY_ONE)))).code
     # Nobody else is kept waiting, but for the record itself.
     assert "filled" == (await desk.execute(order(BUY_ONE, "b", dry_run=True))).status
+    monkeypatch.setattr(desk_module, "IN_PROGRESS_WAIT_S", 60)
     waiting = asyncio.ensure_future(desk.execute(order(BUY_ONE)))
     await asyncio.sleep(0)
     slow.go_on.set()
@@ -725,7 +848,7 @@ async def test_quoting_and_filling_are_the_same_walk(ledger, kraken, coinbase, q
     """
     An order right after its quote, on it or with the same terms, gets the quoted fills to the last digit.
     """
-    room = Room(HeldClock(), ledger, DeskRules(market_data="simulated", markup_bps=markup_bps))
+    room = Room(HeldClock(), ledger, DeskRules(market_data="simulated", markup_rate=rate(markup_bps)))
     room.publish(kraken=kraken, coinbase=coinbase)
     quote = room.quote(plain(quantity), (BUY, SELL))
     on_quote = await room.execute(QuoteOrder(quote.quote_id, side), f"a{next(COUNTER)}")
@@ -735,7 +858,7 @@ async def test_quoting_and_filling_are_the_same_walk(ledger, kraken, coinbase, q
     assert priced.fills == on_quote.decision.priced.fills == direct.decision.priced.fills
     if priced.fillable:
         body, direct_body = orjson.loads(on_quote.receipt), orjson.loads(direct.receipt)
-        assert plain(priced.total) == body["total"] == direct_body["total"]
+        assert money_text(priced.total) == body["total"] == direct_body["total"]
         assert "0" == body["versus_quote_bps"]
         assert body["fills"] == direct_body["fills"]
     else:

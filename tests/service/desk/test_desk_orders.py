@@ -7,10 +7,10 @@ from decimal import Decimal
 import pytest
 
 from exchanges.book import Side
-from service.accounting import plain
+from service.accounting import bps_text
 from service.desk.orders import Promise, QuotedSide, TimeInForce, refusal
 from service.pricing.quote import price
-from tests.service.shown import consolidated
+from tests.service.shown import ask, consolidated, money
 
 BUY, SELL = Side.BUY, Side.SELL
 FOK, IOC = TimeInForce.FOK, TimeInForce.IOC
@@ -28,8 +28,8 @@ BOOK = consolidated(
 )
 
 
-def promise(total, tolerance_bps="0", quantity="1"):
-    return Promise(QuotedSide(Decimal(quantity), Decimal(total)), Decimal(tolerance_bps))
+def promise(total, tolerance_bps="0", *, fillable=True):
+    return Promise(QuotedSide(10**18, money(total), fillable), Decimal(tolerance_bps))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_order_is_refused_for_what_it_failed_for(side, quantity, time_in_forc
     """
     FOK is all or nothing, IOC takes what it can get, and the code says what was missing.
     """
-    priced = price(BOOK, side, Decimal(quantity), **{name: Decimal(bound) for name, bound in bounds.items()})
+    priced = price(BOOK, side, ask(quantity, **bounds))
 
     assert expected == refusal(priced, time_in_force, None)
 
@@ -84,22 +84,21 @@ def test_an_order_is_refused_for_what_it_failed_for(side, quantity, time_in_forc
         # ... and of a promise that is negative (a sell of dust, less than its fees) slack is on the same side.
         (SELL, promise("-100", "0"), None),
         # A quote that had not enough stays one that had not enough, whatever the book holds now.
-        (BUY, promise("1000", "0", "0.99999999"), "insufficient_liquidity"),
-        (BUY, promise("1000", "0", "0"), "insufficient_liquidity"),
+        (BUY, promise("1000", fillable=False), "insufficient_liquidity"),
     ],
 )
 def test_an_order_on_a_quote_fills_at_the_promise_or_better(side, promised, expected):
     """
     What was promised is the worst that a client gets, but for the tolerance that the client gave.
     """
-    assert expected == refusal(price(BOOK, side, Decimal(1)), FOK, promised)
+    assert expected == refusal(price(BOOK, side, ask("1")), FOK, promised)
 
 
 def test_missing_liquidity_is_said_before_a_moved_price():
     """
     A book that has become too thin is insufficient_liquidity, though its price moved as well.
     """
-    assert "insufficient_liquidity" == refusal(price(BOOK, BUY, Decimal(3)), FOK, promise("1", quantity="3"))
+    assert "insufficient_liquidity" == refusal(price(BOOK, BUY, ask("3")), FOK, promise("1"))
 
 
 @pytest.mark.parametrize(
@@ -118,14 +117,14 @@ def test_versus_quote_is_positive_where_it_is_worse_for_the_client(side, promise
     """
     How far a fill is from its quote, in basis points of the quote; better is negative.
     """
-    versus = promise(promised).versus_quote_bps(side, Decimal(total))
+    versus = promise(promised).versus_quote_bps(side, money(total))
 
-    assert expected == (None if versus is None else plain(versus))
+    assert expected == (None if versus is None else bps_text(versus))
 
 
 def test_tolerance_of_a_negative_promise_is_slack_and_not_its_opposite():
     """
     A tolerance only ever gives way, whatever the sign of what was promised.
     """
-    assert not promise("-100", "100").broken_by(SELL, Decimal("-101"))
-    assert promise("-100", "100").broken_by(SELL, Decimal("-101.00000001"))
+    assert not promise("-100", "100").broken_by(SELL, money("-101"))
+    assert promise("-100", "100").broken_by(SELL, money("-101.00000001"))

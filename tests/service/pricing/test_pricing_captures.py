@@ -8,14 +8,15 @@ from fractions import Fraction
 import orjson
 import pytest
 
-from exchanges.book import RawBook, Side, decode
-from service.market.book import NoBook, Rules, merge, screen
+from exchanges.book import RawBook, Side, decimal, decode
+from service.accounting import rate
+from service.market.book import NoBook
+from service.market.screening import Part, Rules, crossed_too_far, screen
 from service.pricing.quote import price
 from tests.service import oracle
-from tests.service.shown import NOW_NS, source
+from tests.service.shown import NOW_NS, ask, merged, source
 
 FEES_BPS = {"bitfinex": 20, "bitstamp": 40, "coinbase": 60, "bittrex": Decimal("35.5")}
-WIDE = Rules(crossed_bps_max=Decimal(1_000), outlier_bps=Decimal(1_000))
 QUANTITIES = ["0.00012345", "1", "37.123456789012", "2500", "1000000"]
 
 
@@ -72,18 +73,24 @@ def test_the_merged_book_is_the_captures_to_the_last_digit(capture):
     Every level of every venue is in the book once, at its own price with its own fee, in the order of net and gross.
     """
     market, sources, symbol = capture
-    screened = screen(symbol, sources, WIDE)
-    book = merge(symbol, screened)
+    book = merged(sources, symbol)
 
     assert {"bitfinex", "bitstamp", "bittrex", "coinbase"} == set(book.venues)
     for side in Side:
-        for gross, levels in ((False, book.levels(side)), (True, book.gross(side))):
+        for gross in (False, True):
             assert oracle.ranked(market, side.value, gross=gross) == [
-                (*map(Fraction, level[1:3]), level.venue, Fraction(level.fee_bps), Fraction(level.net_price))
-                for level in levels
+                (
+                    Fraction(level.price, 10**18),
+                    Fraction(level.quantity, 10**18),
+                    level.venue,
+                    Fraction(level.rate, 10**6),
+                    Fraction(level.net_price(side)),
+                )
+                for level in book.side(side).levels(gross=gross)
             ]
-    bid, ask = oracle.best_prices(market)
-    assert (bid, ask, oracle.mid(market)) == tuple(map(Fraction, (book.best_bid.price, book.best_ask.price, book.mid)))
+    bid, ask_price = oracle.best_prices(market)
+    assert (bid, ask_price) == tuple(Fraction(top.price, 10**18) for top in (book.bids.top, book.asks.top))
+    assert oracle.mid(market) == Fraction(book.mid)
     assert book.crossed
 
 
@@ -93,22 +100,28 @@ def test_quotes_are_right_to_the_last_digit(capture, side):
     From dust to more than there is, at market, with a limit and with a bound: every number of the quote is exact.
     """
     market, sources, symbol = capture
-    book = merge(symbol, screen(symbol, sources, WIDE))
-    limit = book.levels(side)[40].price
+    book = merged(sources, symbol)
+    limit = book.side(side).venues[0].prices[40]
     orders = [(quantity, {}) for quantity in QUANTITIES]
-    orders += [("37.5", {"limit_price": limit}), ("500000", {"slippage_bps_max": Decimal("12.5")})]
+    orders += [("37.5", {"limit_price": decimal(limit)}), ("500000", {"slippage_bps_max": "12.5"})]
+    orders += [(None, {"slippage_bps_max": "7.25"}), (None, {"total": "1234567.89"})]
     for quantity, bounds in orders:
         expected = oracle.priced(
             market,
             side.value,
-            oracle.fraction(quantity),
-            limit=None if "limit_price" not in bounds else Fraction(limit),
-            bound_bps=None if "slippage_bps_max" not in bounds else Fraction("12.5"),
+            None if quantity is None else oracle.fraction(quantity),
+            limit=oracle_bound(bounds, "limit_price"),
+            bound_bps=oracle_bound(bounds, "slippage_bps_max"),
+            total=oracle_bound(bounds, "total"),
             markup_bps=Fraction(3, 2),
         )
-        priced = price(book, side, Decimal(quantity), markup_bps=Decimal("1.5"), **bounds)
-        assert expected == oracle.numbers_of(priced)
-        assert "slippage_bps_max" not in bounds or priced.stopped_by == "slippage"
+        for _ in range(2):  # The sides are merged on the way.
+            priced = price(book, side, ask(quantity, **bounds), rate(Decimal("1.5")))
+            assert expected == oracle.numbers_of(priced)
+
+
+def oracle_bound(bounds, name):
+    return oracle.fraction(bounds[name]) if name in bounds else None
 
 
 def test_the_default_rules_refuse_what_crosses_too_far(capture):
@@ -116,14 +129,17 @@ def test_the_default_rules_refuse_what_crosses_too_far(capture):
     Bitfinex was far above the others: with one other venue it is refused, with three it is left out or refused.
     """
     _, sources, symbol = capture
-    by_venue = {one.venue: one for one in sources}
-    two = screen(symbol, [by_venue["bitfinex"], by_venue["coinbase"]], Rules())
-    assert isinstance(two, NoBook)
-    assert "venues_disagree" == two.code
-
-    four = screen(symbol, sources, Rules())
-    if isinstance(four, NoBook):
-        assert ("venues_disagree", {"crossed"}) == (four.code, {one.reason for one in four.sources})
+    by_venue = {one.venue: Part(one) for one in sources}
+    two = [by_venue["bitfinex"], by_venue["coinbase"]]
+    refused = screen(symbol, two, Rules())
+    if isinstance(refused, NoBook):
+        assert "venues_disagree" == refused.code
     else:
-        assert ["bitfinex"] == [one.venue for one in four if one.reason == "outlier"]
-        assert "bitfinex" not in merge(symbol, four).venues
+        assert crossed_too_far(merged([part.source for part in two], symbol), Rules())
+
+    four = screen(symbol, list(by_venue.values()), Rules())
+    left = [part.source for part in four if part.used]
+    if len(left) == len(four):
+        assert crossed_too_far(merged(left, symbol), Rules())
+    else:
+        assert ["bitfinex"] == [part.source.venue for part in four if part.source.reason == "outlier"]

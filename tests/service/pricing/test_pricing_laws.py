@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
-from hypothesis import assume, given, settings
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from exchanges.book import Level, Side, VenueBook
-from service.accounting import EXACT
-from service.market.book import merge
+from exchanges.book import UNIT, Ladder, Side, VenueBook, decimal, units
+from service.accounting import rate
+from service.pricing.bounds import Ask
 from service.pricing.quote import price
-from service.pricing.sweep import Bound, sweep
+from service.pricing.routing import MERGE_AFTER
 from tests.service import oracle
-from tests.service.shown import NOW_NS, as_shown, source
+from tests.service.shown import NOW_NS, as_shown, merged, source
 
-UNIT = Fraction(1, 10**8)
+MONEY_UNIT = Fraction(1, 10**8)
 TICKS = [Decimal("0.01"), Decimal("0.00000001"), Decimal("0.123456789012"), Decimal(1)]
-QUANTITIES = st.one_of(
-    st.integers(1, 30).map(Decimal),  # So that levels are equal at times ...
-    st.decimals(Decimal("0.000000000001"), 50, places=12, allow_nan=False, allow_infinity=False).filter(bool),
-)
+COARSE = st.integers(1, 30).map(Decimal)  # So that levels are equal at times ...
+FINE = st.integers(1, 10**9).map(lambda n: Decimal(n).scaleb(-8))
+FINER = st.integers(1, 10**13).map(lambda n: Decimal(n).scaleb(-12))
+QUANTITIES = COARSE | FINE
+FEES = st.sampled_from([Decimal(fee) for fee in ("0", "10", "26", "12.5", "0.0001", "60")])
+MARKUPS = st.sampled_from([Decimal(markup) for markup in ("0", "5", "0.333", "120")])
+SIDES = st.sampled_from(list(Side))
+WANTED = QUANTITIES | st.integers(1, 400).map(Decimal)
+BOUNDS = st.integers(-50, 3000).map(lambda n: Decimal(n) / 10)
 
 
 @st.composite
-def venue_books(draw, venue, tick):
+def venue_books(draw, venue, tick, quantities):
     """A venue's book around price 1000 ticks, which may cross other venues' books and share prices with them."""
     best_bid = draw(st.integers(985, 1005))
     best_ask = best_bid + draw(st.integers(1, 15))
@@ -33,132 +40,180 @@ def venue_books(draw, venue, tick):
     for best, away in ((best_bid, -1), (best_ask, 1)):
         gaps = draw(st.lists(st.integers(1, 4), max_size=4))
         prices = [best + away * sum(gaps[:n]) for n in range(len(gaps) + 1)]
-        sides.append(tuple(Level(EXACT.multiply(tick, Decimal(one)), draw(QUANTITIES)) for one in prices))
+        sides.append(Ladder.of([(tick * one, draw(quantities)) for one in prices]))
     return VenueBook(venue, "BTC/USDT", *sides, NOW_NS, None)
 
 
 @st.composite
-def markets(draw):
-    """One to four venues' sources, with different fees."""
+def markets(draw, quantities=QUANTITIES):
+    """One to four venues' sources, with different fees; asked before so often that the sides are merged, or not."""
     tick = draw(st.sampled_from(TICKS))
     names = draw(st.lists(st.sampled_from(["bitstamp", "coinbase", "kraken", "okx"]), min_size=1, unique=True))
-    fees = st.sampled_from([Decimal(0), Decimal(10), Decimal(26), Decimal("12.5"), Decimal("0.0001"), Decimal(60)])
-    return [source(draw(venue_books(name, tick)), draw(fees)) for name in names]
-
-
-SIDES = st.sampled_from(list(Side))
-MARKUPS = st.sampled_from([Decimal(0), Decimal(5), Decimal("0.333"), Decimal(120)])
-WANTED = st.one_of(QUANTITIES, st.integers(1, 400).map(Decimal))
+    sources = [source(draw(venue_books(name, tick, quantities)), draw(FEES)) for name in names]
+    book = merged(sources)
+    if draw(st.booleans()):
+        book.bids.reads = book.asks.reads = MERGE_AFTER
+    return sources, book
 
 
 @st.composite
-def orders(draw):
-    """A market, a side, a quantity, and at times a limit or a slippage bound near the prices that are shown."""
-    sources = draw(markets())
-    book = merge("BTC/USDT", sources)
+def limits(draw, book, side):
+    """No limit, or a price that is shown."""
+    shown = [one for venue in book.side(side).venues for one in venue.prices]
+    return draw(st.none() | st.sampled_from(shown))
+
+
+@st.composite
+def orders(draw, quantities=QUANTITIES):
+    """A market, a side, and a quantity with a limit at times."""
+    sources, book = draw(markets(quantities))
     side = draw(SIDES)
-    shown = [level.price for level in book.levels(side)]
-    limit = draw(st.one_of(st.none(), st.sampled_from(shown)))
-    bound = draw(
-        st.one_of(
-            st.none(), st.decimals(-50, 300, places=4, allow_nan=False, allow_infinity=False), st.just(Decimal(0))
-        )
+    return sources, book, side, Ask(units(draw(WANTED if quantities is QUANTITIES else quantities)),
+                                    limit_price=draw(limits(book, side)))  # fmt: skip
+
+
+@st.composite
+def bounded_orders(draw):
+    """A market, a side, and a total or a slippage bound, or a quantity within a bound."""
+    sources, book = draw(markets(FINE))
+    side = draw(SIDES)
+    limit = draw(limits(book, side))
+    slippage = draw(BOUNDS)
+    total = draw(st.integers(1, 10**14))
+    kind = draw(st.sampled_from(["total", "slippage", "quantity", "both"]))
+    return sources, book, side, {
+        "total": Ask(total=total, limit_price=limit),
+        "slippage": Ask(slippage_bps_max=slippage, limit_price=limit),
+        "quantity": Ask(units(draw(WANTED)), slippage_bps_max=slippage, limit_price=limit),
+        "both": Ask(total=total, slippage_bps_max=slippage, limit_price=limit),
+    }[kind]  # fmt: skip
+
+
+def expected(sources, side, ask, markup_bps):
+    return oracle.priced(
+        as_shown(sources),
+        side.value,
+        None if ask.quantity is None else Fraction(ask.quantity, UNIT),
+        limit=None if ask.limit_price is None else Fraction(ask.limit_price, UNIT),
+        bound_bps=None if ask.slippage_bps_max is None else Fraction(ask.slippage_bps_max),
+        total=None if ask.total is None else Fraction(ask.total, 10**8),
+        markup_bps=Fraction(markup_bps),
     )
-    return sources, book, side, draw(WANTED), limit, bound
 
 
-def quoted(order, markup_bps=Decimal(0)):
-    _, book, side, quantity, limit, bound = order
-    return price(book, side, quantity, limit_price=limit, slippage_bps_max=bound, markup_bps=markup_bps)
-
-
-def or_none(number):
-    return None if number is None else Fraction(number)
-
-
-@settings(max_examples=600, deadline=None)
-@given(orders(), MARKUPS)
+@given(orders(QUANTITIES | FINER), MARKUPS)
 def test_every_number_is_that_of_an_independent_computation_in_fractions(order, markup_bps):
     """
     Fills, money, prices, basis points, legs, waterfall and comparison are right to the last digit.
     """
-    sources, _, side, quantity, limit, bound = order
-    expected = oracle.priced(
-        as_shown(sources),
-        side.value,
-        Fraction(quantity),
-        limit=or_none(limit),
-        bound_bps=or_none(bound),
-        markup_bps=Fraction(markup_bps),
-    )
+    sources, book, side, ask = order
+    priced = price(book, side, ask, rate(markup_bps))
 
-    assert expected == oracle.numbers_of(quoted(order, markup_bps))
+    assert expected(sources, side, ask, markup_bps) == oracle.numbers_of(priced)
 
 
-@settings(max_examples=250, deadline=None)
-@given(orders())
+@given(bounded_orders(), MARKUPS)
+def test_totals_and_bounds_are_answered_as_fractions_answer_them(order, markup_bps):
+    """
+    The largest quantity within a total, a slippage, or both, is right to the last digit, with all that follows from it.
+    """
+    sources, book, side, ask = order
+    priced = price(book, side, ask, rate(markup_bps))
+
+    assert expected(sources, side, ask, markup_bps) == oracle.numbers_of(priced)
+
+
+@given(bounded_orders(), MARKUPS)
+def test_answers_to_totals_and_bounds_are_maximal(order, markup_bps):
+    """
+    What is answered keeps within every bound, and one step more would not, or is not there.
+    """
+    sources, book, side, ask = order
+    priced = price(book, side, ask, rate(markup_bps))
+    middle = oracle.mid(as_shown(sources))
+
+    def breaks(quote):
+        notional, total = Fraction(quote.spread.notional, UNIT**2), Fraction(quote.total, 10**8)
+        at_mid = middle * Fraction(quote.quantity, UNIT)
+        over = notional - at_mid if side is Side.BUY else at_mid - notional
+        too_much = ask.total is not None and total > Fraction(ask.total, 10**8)
+        slips = ask.slippage_bps_max is not None and over > Fraction(ask.slippage_bps_max) / 10_000 * at_mid
+        return too_much or slips
+
+    assert not breaks(priced)
+    if ask.quantity is None or priced.quantity < ask.quantity:
+        step = 10**10
+        more = price(book, side, Ask(priced.quantity // step * step + step, limit_price=ask.limit_price),
+                     rate(markup_bps))  # fmt: skip
+        assert not more.fillable or breaks(more) or priced.quantity > more.quantity
+    assert priced.stopped_by != "slippage" or ask.slippage_bps_max is not None
+
+
+@given(orders(QUANTITIES | FINER))
 def test_fills_never_exceed_what_was_seen_or_asked_for(order):
     """
     No level gives more than rests there, none is used twice, and nobody gets more than was asked for.
     """
-    _, book, side, quantity, _, _ = order
-    priced = quoted(order)
+    _, book, side, ask = order
+    priced = price(book, side, ask)
 
-    seen = list(book.levels(side))
+    seen = {(level.venue, level.price): level.quantity for level in book.side(side).levels()}
     for fill in priced.fills:
-        assert 0 < fill.quantity <= fill.level.quantity
-        seen.remove(fill.level)
-    assert quantity == priced.quantity + priced.shortfall
+        assert 0 < fill.quantity <= seen.pop((fill.venue, fill.price))
+    assert ask.quantity == priced.quantity + priced.shortfall
     assert priced.shortfall >= 0
     assert (priced.stopped_by is None) == (priced.shortfall == 0)
 
 
-@settings(max_examples=250, deadline=None)
-@given(orders())
-def test_fills_are_the_best_part_of_what_may_be_taken(order):
+@given(orders(QUANTITIES | FINER))
+def test_fills_are_the_cheapest_part_of_what_may_be_taken(order):
     """
     Nothing that is left over, and may be taken, has a better net price than what was taken.
     """
-    _, book, side, _, limit, bound = order
-    assume(bound is None)
-    priced = quoted(order)
+    _, book, side, ask = order
+    priced = price(book, side, ask)
+    sign = 1 if side is Side.BUY else -1
 
-    def allowed(level):
-        return limit is None or (level.price <= limit if side is Side.BUY else level.price >= limit)
+    def allowed(one):
+        return ask.limit_price is None or sign * one.price <= sign * ask.limit_price
 
-    taken = {fill.level: fill.quantity for fill in priced.fills}
-    left = [level for level in book.levels(side) if allowed(level) and taken.get(level, 0) < level.quantity]
-    assert all(map(allowed, taken))
-    for level in left:
-        for fill in priced.fills:
-            if side is Side.BUY:
-                assert fill.level.net_price <= level.net_price
-            else:
-                assert fill.level.net_price >= level.net_price
+    def net(one):
+        return sign * one.price * (10**10 + sign * one.rate)
+
+    taken = {(fill.venue, fill.price): fill.quantity for fill in priced.fills}
+    left = [
+        level
+        for level in book.side(side).levels()
+        if allowed(level) and taken.get((level.venue, level.price), 0) < level.quantity
+    ]
+    assert all(map(allowed, priced.fills))
+    if priced.fills and left:
+        assert max(map(net, priced.fills)) <= min(map(net, left))
     if priced.shortfall:
         assert not left
 
 
-@settings(max_examples=250, deadline=None)
-@given(orders(), MARKUPS)
+@given(orders(QUANTITIES | FINER), MARKUPS)
 def test_parts_add_up_and_each_fill_is_rounded_in_its_direction(order, markup_bps):
     """
     Fills sum to legs, legs to the side, and the waterfall to the total, to the last digit.
     """
-    _, _, side, _, _, _ = order
-    priced = quoted(order, markup_bps)
+    _, book, side, ask = order
+    priced = price(book, side, ask, rate(markup_bps))
 
     for fill in priced.fills:
-        notional = Fraction(fill.level.price) * Fraction(fill.quantity)
-        over = Fraction(fill.subtotal) - notional
-        assert 0 <= (over if side is Side.BUY else -over) < UNIT
-        assert 0 <= Fraction(fill.fee) - notional * Fraction(fill.level.fee_bps) / 10_000 < UNIT
-        assert 0 <= Fraction(fill.markup) - notional * Fraction(markup_bps) / 10_000 < UNIT
+        notional = Fraction(fill.price, UNIT) * Fraction(fill.quantity, UNIT)
+        over = Fraction(fill.subtotal, 10**8) - notional
+        assert 0 <= (over if side is Side.BUY else -over) < MONEY_UNIT
+        assert 0 <= Fraction(fill.fee, 10**8) - notional * Fraction(fill.rate, 10**10) < MONEY_UNIT
+        assert 0 <= Fraction(fill.markup, 10**8) - notional * Fraction(markup_bps) / 10_000 < MONEY_UNIT
     sign = 1 if side is Side.BUY else -1
-    assert priced.subtotal == sum(fill.subtotal for fill in priced.fills) == sum(leg.subtotal for leg in priced.legs)
-    assert priced.fees == sum(fill.fee for fill in priced.fills) == sum(leg.fee for leg in priced.legs)
-    assert priced.quantity == sum(leg.quantity for leg in priced.legs)
-    assert len(priced.fills) == sum(leg.levels for leg in priced.legs)
+    amounts = [leg.amounts for leg in priced.legs]
+    assert priced.subtotal == sum(fill.subtotal for fill in priced.fills) == sum(one.subtotal for one in amounts)
+    assert priced.fees == sum(fill.fee for fill in priced.fills) == sum(one.fee for one in amounts)
+    assert priced.markup == sum(fill.markup for fill in priced.fills) == sum(one.markup for one in amounts)
+    assert priced.quantity == sum(one.quantity for one in amounts)
+    assert len(priced.fills) == sum(one.levels for one in amounts)
     assert len(priced.legs) == len({leg.venue for leg in priced.legs})
     assert priced.total == priced.subtotal + sign * (priced.fees + priced.markup)
     *lines, total = priced.waterfall
@@ -169,37 +224,15 @@ def test_parts_add_up_and_each_fill_is_rounded_in_its_direction(order, markup_bp
     ]
 
 
-@settings(max_examples=250, deadline=None)
-@given(orders())
-def test_a_limit_or_a_bound_is_never_broken(order):
-    """
-    No fill is worse than the limit, and the average of the exact notionals is within the slippage bound.
-
-    The subtotal that is shown, each fill of which is rounded, is off by less than one unit per fill.
-    """
-    sources, _, side, _, limit, bound = order
-    priced = quoted(order)
-
-    sign = 1 if side is Side.BUY else -1
-    for fill in priced.fills:
-        assert limit is None or sign * fill.level.price <= sign * limit
-    exact = sum(Fraction(fill.level.price) * Fraction(fill.quantity) for fill in priced.fills)
-    assert 0 <= sign * (Fraction(priced.subtotal) - exact) <= len(priced.fills) * UNIT
-    if bound is not None and priced.quantity:
-        worst = oracle.mid(as_shown(sources)) * (1 + sign * Fraction(bound) / 10_000)
-        assert sign * exact <= sign * worst * Fraction(priced.quantity)
-
-
-@settings(max_examples=150, deadline=None)
-@given(orders(), QUANTITIES, MARKUPS)
-def test_buying_more_never_costs_less(order, more, markup_bps):
+@given(orders(), QUANTITIES, MARKUPS, st.none() | BOUNDS)
+def test_buying_more_never_costs_less(order, more, markup_bps, bound):
     """
     A larger buy costs at least as much in all, and gets at least as much.
     """
-    _sources, book, _, quantity, limit, bound = order
+    _, book, _, ask = order
     less, larger = (
-        price(book, Side.BUY, wanted, limit_price=limit, slippage_bps_max=bound, markup_bps=markup_bps)
-        for wanted in (quantity, quantity + more)
+        price(book, Side.BUY, ask._replace(quantity=wanted, slippage_bps_max=bound), rate(markup_bps))
+        for wanted in (ask.quantity, ask.quantity + units(more))
     )
 
     assert less.quantity <= larger.quantity
@@ -207,7 +240,6 @@ def test_buying_more_never_costs_less(order, more, markup_bps):
     assert less.subtotal <= larger.subtotal
 
 
-@settings(max_examples=150, deadline=None)
 @given(orders())
 def test_routing_is_never_worse_than_the_best_single_venue(order):
     """
@@ -215,39 +247,73 @@ def test_routing_is_never_worse_than_the_best_single_venue(order):
 
     Before the markup: a markup is of the notional, so it weighs on a high price more than on a high fee.
     """
-    sources, _, side, _, limit, _ = order
-    priced = quoted(order)
+    sources, book, side, ask = order
+    priced = price(book, side, ask)
     assume(priced.best_single_venue is not None)
 
-    _, single_total = oracle.alone(
-        as_shown(sources), side.value, Fraction(priced.quantity), or_none(limit), Fraction(0)
-    )
-    worse_by = Fraction(priced.total) - single_total
-    assert (worse_by if side is Side.BUY else -worse_by) < 2 * len(priced.fills) * UNIT  # Subtotal and fee.
+    limit = None if ask.limit_price is None else Fraction(ask.limit_price, UNIT)
+    _, single_total = oracle.alone(as_shown(sources), side.value, Fraction(priced.quantity, UNIT), limit, Fraction(0))
+    worse_by = Fraction(priced.total, 10**8) - single_total
+    rounding = 2 * len(priced.fills) * MONEY_UNIT  # Subtotal and fee.
+    assert (worse_by if side is Side.BUY else -worse_by) < rounding
 
 
-@settings(max_examples=100, deadline=None)
-@given(orders(), MARKUPS, st.randoms(use_true_random=False))
-def test_equal_inputs_give_equal_outputs(order, markup_bps, random):
+@given(markets(), SIDES, QUANTITIES, QUANTITIES, MARKUPS)
+def test_splitting_an_order_in_two_costs_what_one_costs(market, side, first, second, markup_bps):
     """
-    The same books give the same quote, in whatever order the venues stand.
+    Two orders, the second on what the first has left, cost together what one of both costs, but for rounding.
+
+    The fill that is cut in two rounds twice, in subtotal, fee and markup: three units of the last digit.
     """
-    sources, _, side, quantity, limit, bound = order
-    shuffled = random.sample(sources, len(sources))
-    again = (shuffled, merge("BTC/USDT", shuffled), side, quantity, limit, bound)
+    sources, book = market
+    both = price(book, side, Ask(units(first) + units(second)), rate(markup_bps))
+    assume(both.fillable)
+    one = price(book, side, Ask(units(first)), rate(markup_bps))
+    two = price(merged(without(sources, side, one)), side, Ask(units(second)), rate(markup_bps))
 
-    assert quoted(order, markup_bps) == quoted(order, markup_bps) == quoted(again, markup_bps)
+    assert both.quantity == one.quantity + two.quantity
+    apart = one.total + two.total - both.total
+    assert 0 <= (apart if side is Side.BUY else -apart) <= 3
 
 
-@settings(max_examples=100, deadline=None)
-@given(orders())
-def test_a_quote_is_the_sweep_it_was_made_from(order):
+def without(sources, side, priced):
+    """What the venues show once an order has taken its fills."""
+    taken = {(fill.venue, fill.price): fill.quantity for fill in priced.fills}
+    left = []
+    for one in sources:
+        name = "asks" if side is Side.BUY else "bids"
+        ladder = getattr(one.book, name)
+        rows = [
+            (decimal(p), decimal(q - taken.get((one.venue, p), 0)))
+            for p, q in zip(ladder.prices, ladder.quantities, strict=True)
+            if q > taken.get((one.venue, p), 0)
+        ]
+        if rows:
+            left.append(one._replace(book=replace(one.book, **{name: Ladder.of(rows)})))
+    return left
+
+
+@given(orders(), MARKUPS)
+def test_equal_inputs_give_equal_outputs(order, markup_bps):
     """
-    The quote holds the walk's own fills, so that what was quoted is what is filled.
+    The same books give the same quote, whether the sides have been merged or not.
     """
-    _, book, side, quantity, limit, bound = order
-    bounded = None if bound is None else Bound(book.mid, bound)
+    sources, _, side, ask = order
+    fresh, worn = merged(sources), merged(sources)
+    worn.bids.reads = worn.asks.reads = MERGE_AFTER
 
-    swept = sweep(book.levels(side), side, quantity, limit_price=limit, bound=bounded)
-    priced = quoted(order)
-    assert (swept.fills, swept.stopped_by, swept.filled) == (priced.fills, priced.stopped_by, priced.quantity)
+    first, second = (oracle.numbers_of(price(book, side, ask, rate(markup_bps))) for book in (fresh, worn))
+    assert first == second
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_side_with_one_level_is_merged_too(side):
+    """
+    The smallest book there is answers like any other.
+    """
+    book = merged([source(VenueBook("kraken", "BTC/USDT", Ladder.of([(Decimal(99), Decimal(1))]),
+                                    Ladder.of([(Decimal(101), Decimal(1))]), NOW_NS, None))])  # fmt: skip
+    book.side(side).reads = MERGE_AFTER
+
+    assert UNIT // 2 == price(book, side, Ask(UNIT // 2)).quantity
+    assert (UNIT, "depth") == ((one := price(book, side, Ask(2 * UNIT))).quantity, one.stopped_by)

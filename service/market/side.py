@@ -1,0 +1,303 @@
+"""One venue's side of a consolidated book, as an order may take it.
+
+Pure: no clock, no I/O, no logging.  All numbers are whole, at the scales of ``service.accounting``.  Running sums are
+made once per book, so that what a quantity costs takes a bisection, however deep it goes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
+
+from exchanges.book import UNIT, Side
+from service.accounting import NOTIONAL, RATE_ONE, RATED_NOTIONAL, down, up
+
+
+class Hop(NamedTuple):
+    """
+    How one level of a converted venue becomes money of the quote asset: through one level of a stable pair.
+
+    Args:
+        symbol: The stable pair, ``USDT/USD``.
+        own_price: As the venue shows it, in the venue's own quote asset.
+        price_at_mid: The level's price if it were converted at the stable pair's mid.
+        venue: Where the stable pair's level rests.
+        price: Of the stable pair's level.
+    """
+
+    symbol: str
+    own_price: int
+    price_at_mid: int
+    venue: str
+    price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """
+    What a converted venue's levels go through.
+
+    Args:
+        symbol: The stable pair, ``USDT/USD``.
+        side: Of the conversion's own order: SELL hits the stable pair's bids.
+        base_is_quote: The stable pair's base asset is the quote asset that is converted to.
+        received_at_ns: Of the stable pair's books, by venue.
+        hops: One per level.
+    """
+
+    symbol: str
+    side: Side
+    base_is_quote: bool
+    received_at_ns: Mapping[str, int]
+    hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRules:
+    """
+    What one venue accepts as an order; whole numbers of 10**-18, 0 where the venue names no rule.
+
+    Args:
+        step: An order's quantity is a multiple of it.
+        quantity_min: Base asset.
+        notional_min: The venue's own quote asset.
+    """
+
+    step: int = 0
+    quantity_min: int = 0
+    notional_min: int = 0
+
+
+class Amounts(NamedTuple):
+    """
+    What a quantity on one venue comes to, in the quote asset; sums of fills, each of which rounded for itself.
+
+    Args:
+        levels: Fills, the last of which may take a part of its level.
+        worst_price: Of the last of them.
+        notional: Sum of price x quantity, exact: a whole number of 10**-36.
+    """
+
+    quantity: int
+    levels: int
+    worst_price: int
+    notional: int
+    subtotal: int
+    fee: int
+    markup: int
+
+
+class Fill(NamedTuple):
+    """
+    What an order gets from one level of one venue.
+
+    ``subtotal`` (rounded up for a buy, down for a sell), ``fee`` and ``markup`` (both rounded up) are money of the
+    quote asset, each rounded from the exact price x quantity.
+    """
+
+    venue: str
+    symbol: str
+    price: int
+    quantity: int
+    rate: int
+    subtotal: int
+    fee: int
+    markup: int
+    hop: Hop | None
+
+
+@dataclass(frozen=True)
+class VenueSide:
+    """
+    One venue's side, best first; never empty.
+
+    Args:
+        side: Of the order that takes it: BUY lifts asks.
+        symbol: The venue's own.
+        prices: Quote asset per base asset, after conversion, before fees.
+        quantities: Base asset.
+        rates: Taker fees, the conversion's included.
+        taker_rate: The venue's own taker fee alone.
+        rules: The venue's.
+        conversion: Or None where the venue trades in the quote asset itself.
+    """
+
+    side: Side
+    venue: str
+    symbol: str
+    prices: Sequence[int]
+    quantities: Sequence[int]
+    rates: Sequence[int]
+    taker_rate: int
+    rules: OrderRules = OrderRules()
+    conversion: Conversion | None = None
+
+    @cached_property
+    def costs(self) -> list[int]:
+        """Rank the levels over all venues: what one unit costs net of fees, or the negative of what it brings."""
+        if self.side is Side.BUY:
+            return [price * (RATE_ONE + rate) for price, rate in zip(self.prices, self.rates, strict=True)]
+        return [price * (rate - RATE_ONE) for price, rate in zip(self.prices, self.rates, strict=True)]
+
+    @cached_property
+    def reach(self) -> list[int]:
+        """Sum the quantities of the best 0, 1, 2 … levels."""
+        return list(accumulate(self.quantities, initial=0))
+
+    @property
+    def depth(self) -> int:
+        """Give all that rests there."""
+        return self.reach[-1]
+
+    @cached_property
+    def _notionals(self) -> list[int]:
+        return [price * quantity for price, quantity in zip(self.prices, self.quantities, strict=True)]
+
+    @cached_property
+    def notionals(self) -> list[int]:
+        """Sum price x quantity of the best 0, 1, 2 … levels, exactly: whole numbers of 10**-36."""
+        return list(accumulate(self._notionals, initial=0))
+
+    @cached_property
+    def subtotals(self) -> list[int]:
+        """Sum the money of the best 0, 1, 2 … levels, each rounded for itself."""
+        if self.side is Side.BUY:
+            return list(accumulate([-(-notional // NOTIONAL) for notional in self._notionals], initial=0))
+        return list(accumulate([notional // NOTIONAL for notional in self._notionals], initial=0))
+
+    @cached_property
+    def fees(self) -> list[int]:
+        """Sum the fees of the best 0, 1, 2 … levels, each rounded for itself."""
+        fees = [
+            -(-notional * rate // RATED_NOTIONAL) for notional, rate in zip(self._notionals, self.rates, strict=True)
+        ]
+        return list(accumulate(fees, initial=0))
+
+    @cached_property
+    def _markups(self) -> dict[int, list[int]]:
+        return {}
+
+    def _markup_sums(self, markup: int) -> list[int]:
+        """Sum what whole levels are marked up by, once per rate of markup."""
+        sums = self._markups.get(markup)
+        if sums is None:
+            sums = list(accumulate([up(notional * markup, RATED_NOTIONAL) for notional in self._notionals], initial=0))
+            self._markups[markup] = sums
+        return sums
+
+    @cached_property
+    def _at_mid(self) -> list[int]:
+        """Sum what whole levels come to when converted at the stable pair's mid."""
+        if self.conversion is None:
+            return self.subtotals
+        hops = zip(self.conversion.hops, self.quantities, strict=True)
+        return list(accumulate([self._rounded(hop.price_at_mid * quantity) for hop, quantity in hops], initial=0))
+
+    def amounts(self, quantity: int, markup: int = 0) -> Amounts:
+        """
+        Say what taking *quantity*, best first, comes to.
+
+        Args:
+            quantity: From 1 to ``depth``.
+            markup: The desk's margin, a rate of each fill's notional.
+        """
+        whole = bisect_right(self.reach, quantity) - 1
+        part = quantity - self.reach[whole]
+        notional, subtotal, fee = self.notionals[whole], self.subtotals[whole], self.fees[whole]
+        marked = self._markup_sums(markup)[whole] if markup else 0
+        if not part:
+            return Amounts(quantity, whole, self.prices[whole - 1], notional, subtotal, fee, marked)
+        price = self.prices[whole]
+        more = price * part
+        subtotal += -(-more // NOTIONAL) if self.side is Side.BUY else more // NOTIONAL
+        fee -= -more * self.rates[whole] // RATED_NOTIONAL
+        marked += up(more * markup, RATED_NOTIONAL)
+        return Amounts(quantity, whole + 1, price, notional + more, subtotal, fee, marked)
+
+    def cost(self, quantity: int) -> int:
+        """Say what *quantity*, best first, costs net of fees before any rounding, or the negative of what it brings."""
+        whole = bisect_right(self.reach, quantity) - 1
+        part = quantity - self.reach[whole]
+        return self._costs[whole] + (self.costs[whole] * part if part else 0)
+
+    @cached_property
+    def _costs(self) -> list[int]:
+        """Sum the costs of the best 0, 1, 2 … levels."""
+        return list(accumulate(map(mul, self.costs, self.quantities), initial=0))
+
+    def at_mid(self, quantity: int) -> int:
+        """Say what the subtotal would be if conversions were at the stable pair's mid."""
+        whole = bisect_right(self.reach, quantity) - 1
+        part = quantity - self.reach[whole]
+        if not part:
+            return self._at_mid[whole]
+        price = self.prices[whole] if self.conversion is None else self.conversion.hops[whole].price_at_mid
+        return self._at_mid[whole] + self._rounded(price * part)
+
+    @property
+    def best_at_mid(self) -> int:
+        """Give the best price, converted at the stable pair's mid."""
+        return self.prices[0] if self.conversion is None else self.conversion.hops[0].price_at_mid
+
+    def fills(self, quantity: int, markup: int = 0) -> list[tuple[int, Fill]]:
+        """Take *quantity* level by level, best first, each fill with its rank."""
+        return [
+            (self.costs[place], self._fill(place, taken, markup)) for place, taken in enumerate(self.taken(quantity))
+        ]
+
+    def taken(self, quantity: int) -> list[int]:
+        """Give how much *quantity* takes of each level, best first."""
+        whole = bisect_right(self.reach, quantity) - 1
+        part = quantity - self.reach[whole]
+        return [*self.quantities[:whole], *([part] if part else [])]
+
+    def _fill(self, place: int, quantity: int, markup: int) -> Fill:
+        price, rate = self.prices[place], self.rates[place]
+        notional = price * quantity
+        return Fill(
+            venue=self.venue,
+            symbol=self.symbol,
+            price=price,
+            quantity=quantity,
+            rate=rate,
+            subtotal=self._rounded(notional),
+            fee=up(notional * rate, RATED_NOTIONAL),
+            markup=up(notional * markup, RATED_NOTIONAL),
+            hop=None if self.conversion is None else self.conversion.hops[place],
+        )
+
+    def _rounded(self, notional: int) -> int:
+        return up(notional, NOTIONAL) if self.side is Side.BUY else down(notional, NOTIONAL)
+
+    @cached_property
+    def least(self) -> int:
+        """Give the smallest quantity that the venue accepts as an order, or more than ``depth`` where there is none."""
+        step = max(1, self.rules.step)
+        least = max(step, self.rules.quantity_min)
+        needed = self.rules.notional_min * UNIT
+        reached = 0
+        own_prices = self.prices if self.conversion is None else [hop.own_price for hop in self.conversion.hops]
+        for price, quantity, before in zip(own_prices, self.quantities, self.reach, strict=False):
+            if reached >= needed:
+                break
+            short = up(needed - reached, price)
+            least = max(least, before + min(short, quantity))
+            reached += price * quantity
+        if reached < needed:
+            least = self.depth + step
+        return up(least, step) * step
+
+    def accepts(self, quantity: int) -> bool:
+        """Tell whether the venue would accept an order of this size; one of nothing is none."""
+        return not quantity or (quantity >= self.least and not (self.rules.step and quantity % self.rules.step))
+
+    def within(self, limit_price: int) -> int:
+        """Sum the quantities at prices that are not worse than a limit."""
+        if self.side is Side.BUY:
+            return self.reach[bisect_right(self.prices, limit_price)]
+        return self.reach[bisect_right(self.prices, -limit_price, key=int.__neg__)]
