@@ -18,10 +18,32 @@ class Load:
     body_bytes: int
 
 
+async def load_at(port: int, path: str, headers: dict[str, str], *, per_s: float, seconds: float) -> Load:
+    """Send a GET request at a steady pace, whatever the answers take; latencies count from when each was due."""
+    request, latencies, errors = _request(path, headers), [], 0
+    connections = 32
+    began = perf_counter()
+
+    async def connection(number: int) -> None:
+        nonlocal errors
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        due = began + number / per_s
+        while due < began + seconds:
+            await asyncio.sleep(max(0.0, due - perf_counter()))
+            head = await _answer(reader, writer, request)
+            latencies.append((perf_counter() - due) * 1_000)
+            errors += not head.startswith(b"HTTP/1.1 200")
+            due += connections / per_s
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(connection(number) for number in range(connections)))
+    return _summed(latencies, seconds, errors, 0)
+
+
 async def load(port: int, path: str, headers: dict[str, str], *, connections: int, seconds: float) -> Load:
     """Send the same GET request again and again on every connection until the time is over."""
-    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
-    request = "\r\n".join([*lines, "", ""]).encode()
+    request = _request(path, headers)
     latencies: list[float] = []
     errors = body_bytes = 0
     deadline = perf_counter() + seconds
@@ -30,17 +52,35 @@ async def load(port: int, path: str, headers: dict[str, str], *, connections: in
         nonlocal errors, body_bytes
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (started := perf_counter()) < deadline:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
+            head = await _answer(reader, writer, request)
             latencies.append((perf_counter() - started) * 1_000)
-            body_bytes = length
+            body_bytes = _length(head)
             errors += not head.startswith(b"HTTP/1.1 200")
         writer.close()
         await writer.wait_closed()
 
     await asyncio.gather(*(connection() for _ in range(connections)))
+    return _summed(latencies, seconds, errors, body_bytes)
+
+
+def _request(path: str, headers: dict[str, str]) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+    """Send a request, read its answer to the end, and give its head."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(_length(head))
+    return head
+
+
+def _length(head: bytes) -> int:
+    return int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+
+
+def _summed(latencies: list[float], seconds: float, errors: int, body_bytes: int) -> Load:
     latencies.sort()
     return Load(
         per_s=len(latencies) / seconds,

@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 
 from exchanges.board import Board
-from exchanges.book import Level, VenueBook
+from exchanges.book import Ladder, VenueBook
 from exchanges.clock import SystemClock
 from exchanges.instruments import Instrument
 from exchanges.simulator import VENUES, SimulatedMarket
@@ -57,7 +57,7 @@ def simulated_board(market: SimulatedMarket, venues: list[str]) -> Board:
 def simulated_book(market: SimulatedMarket, venue: str, at_ms: int, now_ns: int, depth: int = DEPTH) -> VenueBook:
     """Take a venue's book from the simulated market."""
     book = market.book(venue, SYMBOL, at_ms, depth)
-    sides = [tuple(Level(level.price, level.quantity) for level in side) for side in (book.bids, book.asks)]
+    sides = [Ladder.of((level.price, level.quantity) for level in side) for side in (book.bids, book.asks)]
     return VenueBook(venue, SYMBOL, sides[0], sides[1], now_ns, None)
 
 
