@@ -43,6 +43,7 @@ _LOOK_S = 0.2  # How often a held request looks whether its client is still ther
 _DRIP_PIECES, _DRIP_S = 100, 0.4
 _HUGE_BYTES = 6 * 1024 * 1024
 _BOMB_BYTES = 64 * 1024 * 1024
+_ACCEPT_TURNS = 3  # So many turns of the loop after it was accepted, a connection is known to the application.
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +343,18 @@ async def running(
     """
     runner = web.AppRunner(create_app(seed, clock), handler_cancellation=True, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
+    loop = asyncio.get_running_loop()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
+        listener = await loop.create_server(runner.server, host, port)  # type: ignore[arg-type]
+        try:
+            yield f"http://{f'[{host}]' if ':' in host else host}:{listener.sockets[0].getsockname()[1]}"
+        finally:
+            # asyncio forgets to close what it accepts in the moment in which a listener closes: accept no more before.
+            for listening in listener.sockets:
+                loop.remove_reader(listening)
+            for _ in range(_ACCEPT_TURNS):
+                await asyncio.sleep(0)
+            listener.close()
     finally:
         await runner.cleanup()
 
