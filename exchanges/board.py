@@ -87,6 +87,7 @@ class Tally:
 
 
 OnChange = Callable[[str, str, Status, Status], None]
+OnBook = Callable[[VenueBook, int], None]
 
 
 class Board:
@@ -105,8 +106,13 @@ class Board:
         self._seats: dict[str, dict[str, _Seat]] = {}
         self._guards: dict[str, JumpGuard] = {}
         self._tallies: dict[str, Tally] = {}
+        self._followers: list[OnBook] = []
         self._last_beat_ns: int | None = None
         self._refreshed_after_ns = 0
+
+    def follow(self, on_book: OnBook) -> None:
+        """Call *on_book* with every book that is accepted, and when (boot-time clock, ns); it must be quick."""
+        self._followers.append(on_book)
 
     def seat(self, venue: str, symbol: str, stale_after_ms: int, now_ns: int) -> None:
         """Make room for a venue's book of a symbol, warming."""
@@ -178,6 +184,8 @@ class Board:
             self._tallies[book.venue].accepted += 1
             seat.book = book
             seat.health.accepted(now_ns, book.received_at_ns)
+            for on_book in self._followers:
+                on_book(book, now_ns)
         for venue in out - {book.venue}:
             seats[venue].health.doubted(OUTLIER_REASON, now_ns, by_its_own_book=False)
         live = _live_mids(seats, now_ns)

@@ -5,7 +5,7 @@ Pure: no clock, no I/O, no logging.  What may be believed is decided by ``servic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -24,14 +24,16 @@ class BookLevel(NamedTuple):
 
     Args:
         price: Quote asset per base asset, after conversion, before fees.
-        quantity: Base asset.
+        quantity: Base asset, as the venue shows it.
         rate: The taker fee.
+        taken: What fills and holds have taken of the quantity.
     """
 
     venue: str
     price: int
     quantity: int
     rate: int
+    taken: int = 0
 
     def net_price(self, side: Side) -> Decimal:
         """Give what a taker on *side* pays or receives per unit with the fee."""
@@ -52,25 +54,64 @@ class Top(NamedTuple):
     at_mid: int
 
 
+@dataclass(frozen=True, slots=True)
+class Netted:
+    """
+    What is left out of a side because fills and holds have taken it.
+
+    Args:
+        shown: The side as the venues show it.
+        levels: How much of each level, by venue and the venue's own price.
+        taken: By fills, in all: base asset.  What went through stable pairs' books is not in it.
+        held: By holds.
+    """
+
+    shown: BookSide
+    levels: Mapping[str, Mapping[int, int]]
+    taken: int
+    held: int
+
+
 class BookSide:
-    """What orders of one side can take, over all venues; never empty."""
+    """What orders of one side can take, over all venues; empty only where all of it has been taken."""
 
     def __init__(
-        self, side: Side, venues: Sequence[VenueSide], by_itself: Callable[[VenueSide], VenueSide] | None = None
+        self,
+        side: Side,
+        venues: Sequence[VenueSide],
+        by_itself: Callable[[VenueSide], VenueSide] | None = None,
+        netted: Netted | None = None,
     ) -> None:
         """
         Take the venues' sides in the order of the settings, which decides among equal prices.
 
         Args:
             by_itself: Gives a venue's side as it is where no other venue takes of a stable pair beside it.
+            netted: What is left out, if anything is.
         """
         self.side = side
         self._by_itself = by_itself
+        self._netted = netted
         self.venues = tuple(venues)
         self.depths = tuple(venue.depth for venue in venues)
         self.depth = sum(self.depths)
         self.reads = 0
         """How often an order has been spread over it."""
+
+    @property
+    def shown(self) -> BookSide:
+        """Give the side as the venues show it: itself where nothing is taken."""
+        return self if self._netted is None else self._netted.shown
+
+    @property
+    def taken(self) -> int:
+        """Give what fills have taken of it: base asset; what they took of stable pairs is not counted."""
+        return 0 if self._netted is None else self._netted.taken
+
+    @property
+    def held(self) -> int:
+        """Give what holds have taken of it, in the same way."""
+        return 0 if self._netted is None else self._netted.held
 
     def by_itself(self, venue: VenueSide) -> VenueSide:
         """Give one of ``venues`` as it would be if the order went nowhere else."""
@@ -83,48 +124,72 @@ class BookSide:
 
     @cached_property
     def top(self) -> Top:
-        """Give the best price that is shown."""
+        """Give the best price that is shown, taken or not."""
         sign = 1 if self.side is Side.BUY else -1
-        best = min(self.venues, key=lambda venue: sign * venue.prices[0])
+        best = min(self.shown.venues, key=lambda venue: sign * venue.prices[0])
         return Top(best.venue, best.prices[0], best.best_at_mid)
 
     @cached_property
     def step(self) -> int:
-        """Give the finest step of an order's quantity among the venues."""
-        return min(venue.rules.step or 1 for venue in self.venues)
+        """Give the finest step of an order's quantity among the venues that show something."""
+        return min(venue.rules.step or 1 for venue in self.shown.venues)
 
     @cached_property
     def least(self) -> int:
-        """Give the smallest order that any venue accepts."""
-        return min(venue.least for venue in self.venues)
+        """Give the smallest order that any venue accepts, or more than ``depth`` where there is none."""
+        return min((venue.least for venue in self.venues), default=self.step)
 
     def levels(self, *, gross: bool = False, limit: int | None = None) -> Iterator[BookLevel]:
-        """Give the best *limit* levels, ranked by net or gross price."""
+        """Give the best *limit* levels that are shown, ranked by net or gross price, and what is taken of each."""
         sign = 1 if self.side is Side.BUY else -1
         rows = [
-            (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate))
-            for number, venue in enumerate(self.venues)
-            for price, quantity, rate, cost in zip(
-                venue.prices[:limit], venue.quantities[:limit], venue.rates[:limit], venue.costs[:limit], strict=True
+            (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate, taken))
+            for number, venue in enumerate(self.shown.venues)
+            for price, quantity, rate, cost, taken in zip(
+                venue.prices[:limit],
+                venue.quantities[:limit],
+                venue.rates[:limit],
+                venue.costs[:limit],
+                self._taken_of(venue, limit),
+                strict=True,
             )
         ]
         rows.sort(key=lambda row: row[:2])
         return (level for _, _, level in rows[:limit])
 
+    def _taken_of(self, venue: VenueSide, limit: int | None) -> list[int]:
+        """Give what is taken of a venue's best levels; of a level that is converted in pieces, the best ones first."""
+        quantities = venue.quantities[:limit]
+        left = {} if self._netted is None else dict(self._netted.levels.get(venue.venue, {}))
+        if not left:
+            return [0] * len(quantities)
+        taken = []
+        for price, quantity in zip(venue.own_prices, quantities, strict=False):
+            taken.append(min(quantity, left.get(price, 0)))
+            left[price] = left.get(price, 0) - taken[-1]
+        return taken
+
 
 @dataclass(frozen=True)
 class ConsolidatedBook:
     """
-    All live venues' levels of one symbol; never empty on either side.
+    All live venues' levels of one symbol; what they show is never empty on either side.
 
     Args:
         bids: What an order to SELL takes.
         asks: What an order to BUY takes.
+        gross: The book as the venues show it, where what has been taken is left out of this one.
     """
 
     symbol: str
     bids: BookSide
     asks: BookSide
+    gross: ConsolidatedBook | None = None
+
+    @property
+    def shown(self) -> ConsolidatedBook:
+        """Give the book as the venues show it: itself where nothing is taken."""
+        return self.gross or self
 
     @property
     def base_asset(self) -> str:
@@ -157,8 +222,8 @@ class ConsolidatedBook:
 
     @cached_property
     def venues(self) -> tuple[str, ...]:
-        """Name the venues whose levels are in it."""
-        return tuple(dict.fromkeys(venue.venue for venue in (*self.bids.venues, *self.asks.venues)))
+        """Name the venues whose levels are shown."""
+        return tuple(dict.fromkeys(venue.venue for venue in (*self.bids.shown.venues, *self.asks.shown.venues)))
 
 
 class Snapshot(NamedTuple):

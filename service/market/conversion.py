@@ -15,7 +15,7 @@ from decimal import Decimal
 from exchanges.book import UNIT, Side
 from exchanges.health import apart
 from service.accounting import RATE_ONE, significant_down, significant_near, significant_up, up
-from service.market.side import Conversion, Hop, OrderRules, VenueSide
+from service.market.side import Conversion, Hop, OwnSide, VenueSide
 
 PIECE_UNIT = 10**10
 """A level that needs several of the stable pair's is cut at multiples of 10**-8 of the base asset."""
@@ -68,18 +68,6 @@ class StablePair:
         return apart(self.mid, UNIT, depeg_bps)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnSide:
-    """One venue's side in its own quote asset, best first; *rate* is its taker fee."""
-
-    venue: str
-    symbol: str
-    prices: Sequence[int]
-    quantities: Sequence[int]
-    rate: int
-    rules: OrderRules
-
-
 @dataclass(slots=True)
 class _Stock:
     """What has not been used yet of a stable pair's side on one venue."""
@@ -89,7 +77,7 @@ class _Stock:
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = self.side.quantities[0]
+        self.left = self.side.quantities[0] if self.there else 0
 
     @property
     def there(self) -> bool:
@@ -103,12 +91,7 @@ class _Stock:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """
-    A venue's level at what it comes to through one level of the stable pair.
-
-    Args:
-        uses: The stable level's base asset used per base asset of the order, as numerator and denominator.
-    """
+    """A venue's level at what it comes to through one level of the stable pair."""
 
     stock: _Stock
     place: int
@@ -116,7 +99,6 @@ class _Offer:
     rate: int
     cost: int
     hop: Hop
-    uses: tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -150,8 +132,9 @@ def converted(side: Side, own: Sequence[OwnSide], pair: StablePair) -> list[Venu
     book of the pair where it has one, else from the best of all.  What the stable pair's depth is not enough for is
     not there; a venue of which nothing is there is left out.
     """
-    cursors = [_Cursor(one) for one in own]
-    stocks = {venue: _Stock(stable) for venue, stable in pair.sides(side).items()}
+    cursors = [_Cursor(one) for one in own if one.prices]
+    through = pair.sides(side)
+    stocks = {venue: _Stock(stable) for venue, stable in through.items()}
     while (found := _next(side, cursors, stocks, pair)) is not None:
         _take(*found)
     return [
@@ -165,8 +148,9 @@ def converted(side: Side, own: Sequence[OwnSide], pair: StablePair) -> list[Venu
             taker_rate=cursor.own.rate,
             rules=cursor.own.rules,
             conversion=Conversion(
-                pair.symbol, pair.crossing(side), pair.base_is_quote, pair.received_at_ns, tuple(cursor.hops)
+                pair.symbol, pair.crossing(side), pair.base_is_quote, pair.received_at_ns, tuple(cursor.hops), through
             ),
+            shown=cursor.own.shown or cursor.own,
         )
         for cursor in cursors
         if cursor.prices
@@ -219,14 +203,13 @@ def _offer(side: Side, cursor: _Cursor, stock: _Stock, pair: StablePair) -> _Off
         price=total_price,
         rate=joint_rate,
         cost=sign * total_price * (RATE_ONE + sign * joint_rate),
-        hop=Hop(pair.symbol, own_price, pair.at_mid(own_price), stock.side.venue, price),
-        uses=uses,
+        hop=Hop(pair.symbol, own_price, pair.at_mid(own_price), stock.side.venue, price, uses),
     )
 
 
 def _take(cursor: _Cursor, offer: _Offer) -> None:
     """Take what the stable level is enough for of the venue's level, and go on to the next of the one that is empty."""
-    stock, (numerator, denominator) = offer.stock, offer.uses
+    stock, (numerator, denominator) = offer.stock, offer.hop.uses
     enough = stock.left * denominator // numerator
     served = cursor.left if enough >= cursor.left else enough // PIECE_UNIT * PIECE_UNIT
     if served:
@@ -234,7 +217,7 @@ def _take(cursor: _Cursor, offer: _Offer) -> None:
         cursor.quantities.append(served)
         cursor.rates.append(offer.rate)
         cursor.hops.append(offer.hop)
-        stock.left -= min(stock.left, up(served * numerator, denominator))
+        stock.left -= min(stock.left, offer.hop.used(served))
     cursor.left -= served
     if cursor.left:
         stock.advance()  # What is left of it is worth less than a unit of the base asset.

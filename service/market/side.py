@@ -6,7 +6,7 @@ made once per book, so that what a quantity costs takes a bisection, however dee
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ class Hop(NamedTuple):
         price_at_mid: The level's price if it were converted at the stable pair's mid.
         venue: Where the stable pair's level rests.
         price: Of the stable pair's level.
+        uses: The stable pair's base asset that is used per base asset of the order, as numerator and denominator.
     """
 
     symbol: str
@@ -35,6 +36,11 @@ class Hop(NamedTuple):
     price_at_mid: int
     venue: str
     price: int
+    uses: tuple[int, int]
+
+    def used(self, quantity: int) -> int:
+        """Give how much of the stable pair's base asset a quantity of the order's uses, rounded up."""
+        return up(quantity * self.uses[0], self.uses[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Conversion:
         base_is_quote: The stable pair's base asset is the quote asset that is converted to.
         received_at_ns: Of the stable pair's books, by venue.
         hops: One per level.
+        through: What the hops take from, by venue.
     """
 
     symbol: str
@@ -55,6 +62,7 @@ class Conversion:
     base_is_quote: bool
     received_at_ns: Mapping[str, int]
     hops: tuple[Hop, ...]
+    through: Mapping[str, VenueSide]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,32 @@ class OrderRules:
     step: int = 0
     quantity_min: int = 0
     notional_min: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSide:
+    """
+    One venue's side in its own quote asset, best first.
+
+    Args:
+        rate: The venue's taker fee.
+        shown: As the venue shows it, where what has been taken is left out here; it may then be empty.
+    """
+
+    venue: str
+    symbol: str
+    prices: Sequence[int]
+    quantities: Sequence[int]
+    rate: int
+    rules: OrderRules
+    shown: OwnSide | None = None
+
+
+def place_of(side: Side, prices: Sequence[int], price: int) -> int:
+    """Give the place among prices, best first for an order of *side*, where a price stands or would stand."""
+    if side is Side.BUY:
+        return bisect_left(prices, price)
+    return bisect_left(prices, -price, key=int.__neg__)
 
 
 class Amounts(NamedTuple):
@@ -114,7 +148,7 @@ class Fill(NamedTuple):
 @dataclass(frozen=True)
 class VenueSide:
     """
-    One venue's side, best first; never empty.
+    One venue's side, best first; empty only where a stable pair's has all been taken.
 
     Args:
         side: Of the order that takes it: BUY lifts asks.
@@ -125,6 +159,8 @@ class VenueSide:
         taker_rate: The venue's own taker fee alone.
         rules: The venue's.
         conversion: Or None where the venue trades in the quote asset itself.
+        shown: The venue's own levels as it shows them, where those here are others: converted, or without what has
+            been taken.
     """
 
     side: Side
@@ -136,6 +172,7 @@ class VenueSide:
     taker_rate: int
     rules: OrderRules = OrderRules()
     conversion: Conversion | None = None
+    shown: OwnSide | None = None
 
     @cached_property
     def costs(self) -> list[int]:
@@ -240,6 +277,11 @@ class VenueSide:
         return self._at_mid[whole] + self._rounded(price * part)
 
     @property
+    def own_prices(self) -> Sequence[int]:
+        """Give the levels' prices as the venue shows them."""
+        return self.prices if self.conversion is None else [hop.own_price for hop in self.conversion.hops]
+
+    @property
     def best_at_mid(self) -> int:
         """Give the best price, converted at the stable pair's mid."""
         return self.prices[0] if self.conversion is None else self.conversion.hops[0].price_at_mid
@@ -281,8 +323,7 @@ class VenueSide:
         least = max(step, self.rules.quantity_min)
         needed = self.rules.notional_min * UNIT
         reached = 0
-        own_prices = self.prices if self.conversion is None else [hop.own_price for hop in self.conversion.hops]
-        for price, quantity, before in zip(own_prices, self.quantities, self.reach, strict=False):
+        for price, quantity, before in zip(self.own_prices, self.quantities, self.reach, strict=False):
             if reached >= needed:
                 break
             short = up(needed - reached, price)
@@ -296,8 +337,28 @@ class VenueSide:
         """Tell whether the venue would accept an order of this size; one of nothing is none."""
         return not quantity or (quantity >= self.least and not (self.rules.step and quantity % self.rules.step))
 
+    def shown_at(self, own_price: int) -> int:
+        """Give the quantity that the venue shows at one of its own prices."""
+        levels = self.shown or self
+        return levels.quantities[place_of(self.side, levels.prices, own_price)]
+
     def within(self, limit_price: int) -> int:
         """Sum the quantities at prices that are not worse than a limit."""
         if self.side is Side.BUY:
             return self.reach[bisect_right(self.prices, limit_price)]
         return self.reach[bisect_right(self.prices, -limit_price, key=int.__neg__)]
+
+
+def direct(side: Side, own: OwnSide) -> VenueSide:
+    """Give a side of a venue that trades in the quote asset itself."""
+    return VenueSide(
+        side=side,
+        venue=own.venue,
+        symbol=own.symbol,
+        prices=own.prices,
+        quantities=own.quantities,
+        rates=(own.rate,) * len(own.prices),
+        taker_rate=own.rate,
+        rules=own.rules,
+        shown=own.shown,
+    )

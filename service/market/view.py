@@ -6,7 +6,7 @@ decided anew each time it is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -16,8 +16,9 @@ from exchanges.board import Board, Source
 from exchanges.book import Ladder, Side, VenueBook, units
 from exchanges.instruments import Instrument
 from service.accounting import rate
-from service.market.book import BookSide, ConsolidatedBook, NoBook, Snapshot
-from service.market.conversion import OwnSide, StablePair, converted
+from service.market.book import BookSide, ConsolidatedBook, Netted, NoBook, Snapshot
+from service.market.conversion import StablePair, converted
+from service.market.netting import charges_on, netted, pair_without_taken, without_taken
 from service.market.screening import (
     DEPEGGED_REASON,
     NO_RULES_REASON,
@@ -28,10 +29,13 @@ from service.market.screening import (
     refuse_crossed,
     screen,
 )
-from service.market.side import OrderRules, VenueSide
+from service.market.side import OrderRules, OwnSide, VenueSide, direct
+from service.market.taken import NOTHING, Charge, Charges
 
 KEPT_MAX = 256
 """Books that are kept at once, choices of venues included."""
+
+_BIDS, _ASKS = Side.SELL, Side.BUY
 
 Listings = Mapping[str, Mapping[str, str]]
 """Symbols that are served, each with the venues that serve it and what they trade it as, in the settings' order."""
@@ -53,9 +57,10 @@ class MarketView:
         self._board = board
         self._rules = rules
         self._listings = listings
-        self._kept: dict[tuple[str, frozenset[str] | None], _Kept] = {}
+        self._kept: dict[tuple[str, frozenset[str] | None, str | None], _Kept] = {}
         self._own_sides: dict[tuple[str, str], tuple[VenueBook, Instrument, dict[Side, OwnSide]]] = {}
-        self._direct: dict[tuple[str, str, Side], tuple[OwnSide, VenueSide]] = {}
+        self._left_sides: dict[tuple[str, str, Side], tuple[OwnSide, Charge, OwnSide]] = {}
+        self._direct: dict[tuple[str, str, Side, bool], tuple[OwnSide, VenueSide]] = {}
         self._pairs: dict[tuple[str, str], tuple[ConsolidatedBook, StablePair]] = {}
 
     @property
@@ -76,29 +81,50 @@ class MarketView:
         """Name the venues that have a part in a symbol, in the settings' order."""
         return [venue for venue, own in self._listings[symbol].items() if self._board.seated(venue, own)]
 
-    def book(self, symbol: str, now_ns: int, chosen: Collection[str] | None = None) -> Snapshot | NoBook:
+    def traded(self, symbol: str) -> tuple[str, ...]:
+        """Name all symbols of the venues that an order may take from, those of stable pairs included, sorted."""
+        quote_asset = symbol.partition("/")[2]
+        names = set(self._listings[symbol].values())
+        for own in tuple(names):
+            names.update(set(stable_pairs(quote_asset, own.partition("/")[2])).intersection(self._board.symbols))
+        return tuple(sorted(names))
+
+    def book(
+        self, symbol: str, now_ns: int, chosen: Collection[str] | None = None, charges: Charges | None = None
+    ) -> Snapshot | NoBook:
         """
         Give a symbol's book, or why there is none.
 
         Args:
             now_ns: Boot-time clock; ages are judged at this moment.
             chosen: Use these venues only; None for all.
+            charges: What is taken is left out of the book, and nothing else is judged by what is left.
         """
         held = self._held(symbol)
-        return self._screened(symbol, self._parts(symbol, now_ns), held, now_ns, chosen)
+        return self._screened(symbol, self._parts(symbol, now_ns), held, now_ns, chosen, charges)
 
     def _held(self, symbol: str) -> bool:
         return any(self._board.held(own) for own in dict.fromkeys(self._listings[symbol].values()))
 
     def _screened(
-        self, symbol: str, parts: Sequence[Part], held: bool, now_ns: int, chosen: Collection[str] | None
+        self,
+        symbol: str,
+        parts: Sequence[Part],
+        held: bool,
+        now_ns: int,
+        chosen: Collection[str] | None,
+        charges: Charges | None = None,
     ) -> Snapshot | NoBook:
         screened = screen(symbol, parts, self._rules, held=held, chosen=chosen)
         if isinstance(screened, NoBook):
             return screened
-        book = self._merged(symbol, screened, None if chosen is None else frozenset(chosen))
+        in_use = [part for part in screened if part.used]
+        among = None if chosen is None else frozenset(chosen)
+        book = self._merged(symbol, in_use, among)
         if crossed_too_far(book, self._rules):
             return refuse_crossed(symbol, screened)
+        if charges is not None:
+            book = self._netted(book, in_use, among, charges)
         return Snapshot(book, tuple(part.source for part in screened), now_ns)
 
     def _parts(self, symbol: str, now_ns: int) -> list[Part]:
@@ -149,31 +175,73 @@ class MarketView:
         return pair
 
     def _merged(self, symbol: str, parts: Sequence[Part], chosen: frozenset[str] | None) -> ConsolidatedBook:
-        in_use = [part for part in parts if part.used]
-        made_from = tuple(value for part in in_use for value in (part.source.book, part.source.instrument, part.pair))
-        kept = self._kept.pop((symbol, chosen), None)
+        made_from = tuple(value for part in parts for value in (part.source.book, part.source.instrument, part.pair))
+        return self._keep((symbol, chosen, None), made_from, lambda: self._made(symbol, parts))
+
+    def _netted(
+        self, shown: ConsolidatedBook, parts: Sequence[Part], chosen: frozenset[str] | None, charges: Charges
+    ) -> ConsolidatedBook:
+        """Give what is left of a book; the very same one where nothing of it is taken."""
+        charged = tuple(charges_on(parts, charges))
+        if all(charge is NOTHING for charge in charged):
+            return shown
+        key = (shown.symbol, chosen, charges.owner)
+        return self._keep(key, (shown, *charged), lambda: self._left(shown, parts, charges))
+
+    def _keep(
+        self,
+        key: tuple[str, frozenset[str] | None, str | None],
+        made_from: tuple[Any, ...],
+        make: Callable[[], ConsolidatedBook],
+    ) -> ConsolidatedBook:
+        """Give the book that is kept if it was made from just these values, else make it."""
+        kept = self._kept.pop(key, None)
         if kept is None or len(kept.made_from) != len(made_from) or not all(map(_is, kept.made_from, made_from)):
-            kept = _Kept(made_from, self._made(symbol, in_use))
-        self._kept[symbol, chosen] = kept  # As the latest that was asked for.
+            kept = _Kept(made_from, make())
+        self._kept[key] = kept  # As the latest that was asked for.
         if len(self._kept) > KEPT_MAX:
             del self._kept[next(iter(self._kept))]
         return kept.book
 
     def _made(self, symbol: str, parts: Sequence[Part]) -> ConsolidatedBook:
-        return ConsolidatedBook(symbol, self._side(Side.SELL, parts), self._side(Side.BUY, parts))
+        bids, asks = (
+            self._side(side, [(self._own_side(part, side), part.pair) for part in parts]) for side in (_BIDS, _ASKS)
+        )
+        return ConsolidatedBook(symbol, bids, asks)
 
-    def _side(self, side: Side, parts: Sequence[Part]) -> BookSide:
+    def _left(self, shown: ConsolidatedBook, parts: Sequence[Part], charges: Charges) -> ConsolidatedBook:
+        bids, asks = (self._left_side(shown.side(side), parts, charges) for side in (_BIDS, _ASKS))
+        if bids is shown.bids and asks is shown.asks:
+            return shown
+        return ConsolidatedBook(shown.symbol, bids, asks, shown)
+
+    def _left_side(self, shown: BookSide, parts: Sequence[Part], charges: Charges) -> BookSide:
+        side = shown.side
+        pairs = {id(part.pair): part.pair and pair_without_taken(part.pair, side, charges) for part in parts}
+        own_sides = [self._own_side(part, side) for part in parts]
+        left = [
+            (self._left_of(own, side, charges), pairs[id(part.pair)])
+            for own, part in zip(own_sides, parts, strict=True)
+        ]
+        same = zip(left, own_sides, parts, strict=True)
+        if all(one is own and pair is part.pair for (one, pair), own, part in same):
+            return shown
+        return self._side(side, left, netted(shown, own_sides, charges))
+
+    def _side(
+        self, side: Side, own_sides: Sequence[tuple[OwnSide, StablePair | None]], left_out: Netted | None = None
+    ) -> BookSide:
+        """Merge the venues' own sides, each with the stable pair that it is converted through."""
         through: dict[int, tuple[StablePair, list[OwnSide]]] = {}
         by_venue: dict[str, VenueSide] = {}
-        for part in parts:
-            own = self._own_side(part, side)
-            if part.pair is None:
+        for own, pair in own_sides:
+            if pair is not None:
+                through.setdefault(id(pair), (pair, []))[1].append(own)
+            elif own.prices:
                 by_venue[own.venue] = self._as_it_is(own, side)
-            else:
-                through.setdefault(id(part.pair), (part.pair, []))[1].append(own)
-        for pair, own_sides in through.values():
-            by_venue.update((made.venue, made) for made in converted(side, own_sides, pair))
-        in_order = [by_venue[part.source.venue] for part in parts if part.source.venue in by_venue]
+        for pair, several in through.values():
+            by_venue.update((made.venue, made) for made in converted(side, several, pair))
+        in_order = [by_venue[own.venue] for own, _ in own_sides if own.venue in by_venue]
 
         sharing = {own.venue: (pair, own) for pair, several in through.values() for own in several if len(several) > 1}
 
@@ -184,7 +252,7 @@ class MarketView:
             pair, own = sharing[venue]
             return next(iter(converted(side, [own], pair)))
 
-        return BookSide(side, in_order, lambda made: by_itself(made.venue))
+        return BookSide(side, in_order, lambda made: by_itself(made.venue), left_out)
 
     def _own_side(self, part: Part, side: Side) -> OwnSide:
         """Give a venue's side in its own quote asset; it is kept until the venue's book is replaced."""
@@ -197,11 +265,23 @@ class MarketView:
             kept[2][side] = own_side(side, book.asks if side is Side.BUY else book.bids, book, instrument)
         return kept[2][side]
 
+    def _left_of(self, own: OwnSide, side: Side, charges: Charges) -> OwnSide:
+        """Give what is left of a venue's side; it is kept until that, or what is taken of it, changes."""
+        charge = charges.of(own.venue, own.symbol, side)
+        if charge is NOTHING:
+            return own
+        kept = self._left_sides.get((own.venue, own.symbol, side))
+        if kept is None or kept[0] is not own or kept[1] is not charge:
+            kept = (own, charge, without_taken(side, own, charge))
+            self._left_sides[own.venue, own.symbol, side] = kept
+        return kept[2]
+
     def _as_it_is(self, own: OwnSide, side: Side) -> VenueSide:
-        kept = self._direct.get((own.venue, own.symbol, side))
+        key = (own.venue, own.symbol, side, own.shown is None)
+        kept = self._direct.get(key)
         if kept is None or kept[0] is not own:
             kept = (own, direct(side, own))
-            self._direct[own.venue, own.symbol, side] = kept
+            self._direct[key] = kept
         return kept[1]
 
 
@@ -213,20 +293,6 @@ def own_side(side: Side, ladder: Ladder, book: VenueBook, instrument: Instrument
         notional_min=_units_or_0(instrument.notional_min),
     )
     return OwnSide(book.venue, book.symbol, ladder.prices, ladder.quantities, rate(instrument.taker_fee_bps), rules)
-
-
-def direct(side: Side, own: OwnSide) -> VenueSide:
-    """Give a side of a venue that trades in the quote asset itself."""
-    return VenueSide(
-        side=side,
-        venue=own.venue,
-        symbol=own.symbol,
-        prices=own.prices,
-        quantities=own.quantities,
-        rates=(own.rate,) * len(own.prices),
-        taker_rate=own.rate,
-        rules=own.rules,
-    )
 
 
 def stable_pairs(quote_asset: str, own_quote_asset: str) -> tuple[str, str]:

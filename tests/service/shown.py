@@ -12,7 +12,8 @@ from exchanges.health import State
 from exchanges.instruments import Instrument
 from service.accounting import MONEY_SCALE
 from service.market.book import BookSide, ConsolidatedBook
-from service.market.view import direct, own_side
+from service.market.side import direct
+from service.market.view import own_side
 from service.pricing.bounds import Ask
 from tests.conftest import venue_book
 from tests.service.oracle import Shown

@@ -15,7 +15,8 @@ from service.accounting import plain, price_text, rate_text
 from service.market.book import BookSide, ConsolidatedBook, NoBook
 from service.market.conversion import StablePair, converted
 from service.market.screening import Rules
-from service.market.view import MarketView, direct, own_side, stable_pairs
+from service.market.side import direct
+from service.market.view import MarketView, own_side, stable_pairs
 from service.pricing.quote import price
 from tests.conftest import venue_book
 from tests.service.shown import NOW_NS, ask, instrument
