@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
+    from service.ledger.verify import Report
     from service.settings import Settings
 
 EXIT_REFUSED, EXIT_USAGE = 1, 2
@@ -87,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     revoke = keys.add_parser("revoke", parents=[common], help="take a key out of force at once")
     revoke.add_argument("id", type=_key_id, help="the 10 characters after iob_live_ or iob_test_")
     revoke.set_defaults(run=_keys_revoke)
+
+    ledger = commands.add_parser("ledger", help="prove the record").add_subparsers(required=True, metavar="VERB")
+    verify = ledger.add_parser(
+        "verify", parents=[common], help="the chain unbroken, every balance the sum of its entries"
+    )
+    verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
+    verify.set_defaults(run=_ledger_verify)
 
     quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
     quote.add_argument("symbol")
@@ -263,10 +271,37 @@ def _key_desk(options: argparse.Namespace) -> Any:
     from service import logs
     from service.control import key_desk
     from service.keys import load_pepper
+    from service.ledger.opening import ledger_path
 
     logs.configure("console", "warning", sys.stderr.buffer)
-    path = Path(settings.ledger.url.removeprefix("sqlite:///"))
-    return key_desk(path, settings.service.mode, lambda: load_pepper(os.environ, path).secret)
+    return key_desk(settings, lambda: load_pepper(os.environ, ledger_path(settings)).secret)
+
+
+def _ledger_verify(options: argparse.Namespace) -> int:
+    settings = _load(options)
+    from service import logs
+    from service.ledger.opening import open_ledger, reading_ledger
+    from service.ledger.verify import verify
+
+    logs.configure("console", "warning", sys.stderr.buffer)
+    if options.rebuild:
+
+        async def run() -> Report:
+            ledger = open_ledger(settings)
+            try:
+                return await ledger.rebuild()
+            finally:
+                await ledger.close()
+
+        report = asyncio.run(run())
+    else:
+        with reading_ledger(settings) as connection:
+            report = verify(connection)
+    for fault in report.faults:
+        print(fault)
+    counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
+    _say(f"{counted}; the journal's head is {report.head[0]} {report.head[1].hex()}")
+    return EXIT_REFUSED if report.faults else 0
 
 
 def _quote(options: argparse.Namespace) -> int:

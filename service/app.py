@@ -8,9 +8,9 @@ import signal
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -20,21 +20,29 @@ from exchanges.board import Board
 from exchanges.clock import Clock, SystemClock
 from exchanges.errors import VenueConfigError
 from exchanges.feed import Feeds, VenueConfig
-from service.accounting import rate
+from service.accounting import MONEY_SCALE, rate
+from service.api.handlers import API, Api, VenueReport
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
-from service.api.render import receipt
-from service.api.routes import API, Api, VenueReport, add_routes
+from service.api.render import firm_message
+from service.api.render_record import receipt
+from service.api.routes import add_routes
 from service.api.server import Runner
 from service.control import LocalKeyDesk, serving
-from service.desk.desk import Desk, DeskRules
+from service.desk.accounts import RiskLimits
+from service.desk.bank import Bank
+from service.desk.desk import Desk
+from service.desk.firm_quotes import FirmQuotes
+from service.desk.floor import DeskRules, Floor
+from service.desk.keeper import KEEPER, Keeper
 from service.desk.quote_id import QuoteSigner
 from service.errors import ConfigError
 from service.keys import KeyRing, load_pepper, quote_key
+from service.ledger.opening import ledger_path, open_ledger, starting_balances
 from service.ledger.protocol import Ledger
-from service.ledger.sqlite import SqliteLedger
 from service.market.screening import Rules
+from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
 from service.settings import Settings
 
@@ -44,11 +52,6 @@ log = structlog.get_logger()
 
 # aiohttp-apispec keeps plain strings as keys of applications and requests; aiohttp would say so once per key.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
-
-
-def ledger_path(settings: Settings) -> Path:
-    """Give the SQLite file that the settings name."""
-    return Path(settings.ledger.url.removeprefix("sqlite:///"))
 
 
 def venue_configs(settings: Settings) -> list[VenueConfig]:
@@ -76,6 +79,32 @@ def listings(settings: Settings) -> dict[str, dict[str, str]]:
     return {symbol: {venue.name: venue.own(symbol) for venue in venues} for symbol in settings.market.symbols}
 
 
+def _amounts(amounts: Mapping[str, Decimal]) -> dict[str, int]:
+    return {asset: int(amount.scaleb(MONEY_SCALE)) for asset, amount in amounts.items()}
+
+
+def desk_rules(settings: Settings) -> DeskRules:
+    """Give the desk's own numbers."""
+    risk, quotes, pricing = settings.risk, settings.quotes, settings.pricing
+    return DeskRules(
+        market_data=settings.service.mode,
+        ttl_ms=quotes.ttl_ms,
+        tolerance_bps=quotes.tolerance_bps,
+        markup_rate=rate(pricing.markup_bps),
+        account_markup_rates={account: rate(bps) for account, bps in pricing.account_markup_bps.items()},
+        firm_ttl_ms_max=quotes.firm_ttl_ms_max,
+        firm_open_max=quotes.firm_open_max,
+        firm_venues_min=quotes.firm_venues_min,
+        risk=RiskLimits(
+            order_notional_max=int(risk.order_notional_max.scaleb(MONEY_SCALE)),
+            daily_notional_max=int(risk.daily_notional_max.scaleb(MONEY_SCALE)),
+            position_max=_amounts(risk.position_max),
+            trading_enabled=risk.trading_enabled,
+        ),
+        starting=starting_balances(settings),
+    )
+
+
 def create_app(
     settings: Settings,
     board: Board,
@@ -101,14 +130,12 @@ def create_app(
         ),
         listings(settings),
     )
-    rules = DeskRules(
-        market_data=settings.service.mode,
-        ttl_ms=settings.quotes.ttl_ms,
-        tolerance_bps=settings.quotes.tolerance_bps,
-        markup_rate=rate(settings.pricing.markup_bps),
-        account_markup_rates={account: rate(bps) for account, bps in settings.pricing.account_markup_bps.items()},
-    )
-    desk = Desk(market, ledger, QuoteSigner(signing_key), clock, rules, list(poll_intervals_ms), receipt)
+    taken = TakenLiquidity(settings.liquidity.taken, settings.liquidity.taken_half_life_ms)
+    floor = Floor(market, ledger, clock, desk_rules(settings), list(poll_intervals_ms), taken)
+    floor.follow(board)
+    firm = FirmQuotes(floor, firm_message)
+    keeper = Keeper(floor, firm, board)
+    desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
     app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
@@ -121,6 +148,8 @@ def create_app(
     )
     app[API] = Api(
         desk=desk,
+        firm=firm,
+        bank=Bank(floor),
         market=market,
         ledger=ledger,
         clock=clock,
@@ -129,6 +158,7 @@ def create_app(
         venues=partial(_reports, settings, board, poll_intervals_ms),
         openapi=openapi.document,
     )
+    app[KEEPER] = keeper
     return app
 
 
@@ -157,11 +187,12 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
         pepper = load_pepper(env, path)
         if pepper.made_at is not None:
             log.info("pepper.made", path=str(pepper.made_at))
-        ledger = SqliteLedger.open(path, settings.service.mode)
+        ledger = open_ledger(settings)
         stack.push_async_callback(ledger.close)
         ring = KeyRing(pepper.secret, settings.service.mode)
         ring.hold(await ledger.keys())
-        await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
+        if path is not None:
+            await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
         app = create_app(
             settings,
             feeds.board,
@@ -171,6 +202,7 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
             clock,
             {feed.config.name: feed.poll_interval_ms for feed in feeds.venues},
         )
+        await stack.enter_async_context(app[KEEPER].keeping(ring))
         runner = Runner(app, shutdown_timeout=SHUTDOWN_WITHIN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -24,8 +24,10 @@ from aiohttp import web
 
 from service.errors import ConfigError, Unavailable
 from service.keys import KeyRing
+from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger, StoredKey
-from service.ledger.sqlite import LedgerLocked, SqliteLedger
+from service.ledger.sqlite import LedgerLocked
+from service.settings import Settings
 
 _PATH_MAX = 100
 """Bytes of a Unix socket's path: Linux takes 107, macOS 103."""
@@ -55,7 +57,9 @@ class LocalKeyDesk:
 
     async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
         """Make a key, keep it and put it in force."""
-        text, key = self._ring.make(account, scopes, datetime.now(UTC))
+        now = datetime.now(UTC)
+        text, key = self._ring.make(account, scopes, now)
+        await self._ledger.open_account(account, now)
         await self._ledger.add_key(key)
         self._ring.add(key)
         return text, key
@@ -107,7 +111,7 @@ class RemoteKeyDesk:
 
 
 @asynccontextmanager
-async def key_desk(ledger_path: Path, mode: str, pepper: Callable[[], bytes]) -> AsyncIterator[KeyDesk]:
+async def key_desk(settings: Settings, pepper: Callable[[], bytes]) -> AsyncIterator[KeyDesk]:
     """
     Give the keys of a ledger to the command line, whoever has it open.
 
@@ -118,10 +122,10 @@ async def key_desk(ledger_path: Path, mode: str, pepper: Callable[[], bytes]) ->
         ConfigError: If the ledger cannot be opened, or its server does not answer.
     """
     try:
-        ledger = SqliteLedger.open(ledger_path, mode)
+        ledger = open_ledger(settings)
     except LedgerLocked:
-        path = socket_path(ledger_path)
-        if not _own(path):
+        file = ledger_path(settings)
+        if file is None or not _own(path := socket_path(file)):
             raise
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
         connector = aiohttp.UnixConnector(str(path))
@@ -129,13 +133,13 @@ async def key_desk(ledger_path: Path, mode: str, pepper: Callable[[], bytes]) ->
             yield RemoteKeyDesk(session)
         return
     try:
-        yield LocalKeyDesk(ledger, KeyRing(pepper(), mode))
+        yield LocalKeyDesk(ledger, KeyRing(pepper(), settings.service.mode))
     finally:
         await ledger.close()
 
 
 @asynccontextmanager
-async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
+async def serving(desk: KeyDesk, ledger: Path) -> AsyncIterator[None]:
     """Answer the command line beside a ledger that this process has open."""
     app = web.Application(middlewares=[_refusing])
 
@@ -156,7 +160,7 @@ async def serving(desk: KeyDesk, ledger_path: Path) -> AsyncIterator[None]:
     app.router.add_post("/revoke", revoke)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path = socket_path(ledger_path)
+    path = socket_path(ledger)
     try:
         await web.SockSite(runner, _listening(path)).start()
     except OSError as error:
@@ -192,10 +196,10 @@ def _own(path: Path) -> bool:
     return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid()
 
 
-def socket_path(ledger_path: Path) -> Path:
+def socket_path(ledger: Path) -> Path:
     """Give the socket's place: beside the ledger, or where that is too long a path, in the temporary folder."""
-    ledger_path = ledger_path.resolve()
-    beside = ledger_path.with_name(ledger_path.name + ".sock")
+    ledger = ledger.resolve()
+    beside = ledger.with_name(ledger.name + ".sock")
     if len(os.fsencode(beside)) <= _PATH_MAX:
         return beside
     name = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import aiohttp
 
-from service.app import ledger_path, serve
+from service.app import serve
 from service.errors import ConfigError
 from service.keys import SCOPES, KeyRing, load_pepper
-from service.ledger.sqlite import SqliteLedger
+from service.ledger.opening import ledger_path, open_ledger
 from service.settings import Settings
 
 ACCOUNT = "demo"
@@ -49,13 +49,14 @@ async def run_demo(
 async def _keep_or_make_key(settings: Settings, env: Mapping[str, str], file: Path, scopes: Collection[str]) -> None:
     path = ledger_path(settings)
     ring = KeyRing(load_pepper(env, path).secret, settings.service.mode)
-    ledger = SqliteLedger.open(path, settings.service.mode)
+    ledger = open_ledger(settings)
     try:
         ring.hold(await ledger.keys())
         if ring.check(_read_key(file)) is not None:
             _keep_private(file)
             return
         text, key = ring.make(ACCOUNT, scopes, datetime.now(UTC))
+        await ledger.open_account(ACCOUNT, key.created_at)
         await ledger.add_key(key)
         _write_private(file, text)
     finally:

@@ -28,7 +28,7 @@ PEPPER_LENGTH_MIN = 32
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 10, 43, 6
 _KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})", re.ASCII)
-_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class KeyRing:
         Raises:
             ValueError: With a sentence about the account's name or a scope.
         """
-        if not _ACCOUNT.fullmatch(account):
+        if not ACCOUNT.fullmatch(account):
             raise ValueError("an account's name is 1 to 32 of a-z 0-9 _ -, and begins with a letter or digit")
         for scope in scopes:
             if scope not in SCOPES:
@@ -127,9 +127,12 @@ def quote_key(pepper: bytes, ledger_id: str) -> bytes:
     return hmac.digest(pepper, b"quote " + ledger_id.encode(), hashlib.sha256)
 
 
-def load_pepper(env: Mapping[str, str], ledger: Path) -> Pepper:
+def load_pepper(env: Mapping[str, str], ledger: Path | None) -> Pepper:
     """
     Read the pepper from the environment or a file, or make one beside the ledger.
+
+    Args:
+        ledger: Its file, or None where it is kept elsewhere: then the pepper must be given.
 
     Raises:
         ConfigError: If it is too short, given twice, or open to others; it is never shown.
@@ -141,6 +144,8 @@ def load_pepper(env: Mapping[str, str], ledger: Path) -> Pepper:
         return Pepper(_long_enough(given, "IOB_PEPPER"))
     if file:
         return Pepper(_read(Path(file), "IOB_PEPPER_FILE"))
+    if ledger is None:
+        raise ConfigError(["IOB_PEPPER or IOB_PEPPER_FILE must be set: every process of this ledger needs the same"])
     beside = ledger.absolute().parent / "pepper"
     try:
         beside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -3,7 +3,7 @@
 Defaults, then ``settings.toml``, then variables ``IOB_…`` of the environment; the later one wins.  Nothing here
 imports ccxt: a command that has it anyway passes the ids it knows, and exchanges are checked against them.
 
-``docs/settings.md`` lists every key; a test holds it, ``settings.toml`` and the models below together.
+The keys themselves stand in ``service.settings_tables``.
 """
 
 from __future__ import annotations
@@ -15,227 +15,35 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Any
 
-from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from service.errors import ConfigError
+from service.settings_tables import (
+    BY_ASSET,
+    SYMBOL,
+    Settings,
+    Table,
+    VenueSettings,
+    accepted,
+    kinds,
+    shown,
+)
+
+__all__ = ["SECRETS", "Settings", "Table", "VenueSettings", "accepted", "load_settings"]
 
 ENV_PREFIX = "IOB_"
 ENV_LEVEL = "__"
 SECRETS = frozenset({"IOB_PEPPER", "IOB_PEPPER_FILE", "IOB_API_KEY", "IOB_URL", "IOB_TEST_POSTGRES"})
 """Variables with our prefix that are no settings: secrets, and what only clients and tests read."""
 
-SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
-VENUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-ACCOUNT = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
-DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
-MICRO = Decimal("0.000001")
-SHOWN_MAX = 40
 
 Tree = dict[str, Any]
 KeyPath = tuple[str, ...]
-
-
-def exact_bps(value: object) -> object:
-    """
-    Take basis points as they were written: an integer, a decimal literal or a string.
-
-    Returns:
-        A Decimal with at most 6 decimals and no trailing zeros; None as it came.
-
-    Raises:
-        ValueError: Not such a number, or finer than 6 decimals.  Its range is the field's affair.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = Decimal(value if DECIMAL.fullmatch(value) else "NaN")
-    elif type(value) is int:
-        value = Decimal(value)
-    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value < 10**6:
-        raise ValueError("not a number of basis points")
-    exact = value.quantize(MICRO)
-    if exact != value:
-        raise ValueError("finer than 6 decimals")
-    return Decimal(f"{abs(exact):f}".rstrip("0").rstrip("."))
-
-
-class Table(BaseModel):
-    """One table of the file: frozen, no conversion between types, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class ServiceSettings(Table):
-    """Where the service listens, and whether its prices are real."""
-
-    host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
-    port: int = Field(default=8080, ge=0, le=65535)
-    mode: Literal["live", "simulated"] = "live"
-
-
-class MarketSettings(Table):
-    """Which symbols are served, and when venues' books may be used together."""
-
-    symbols: tuple[str, ...] = Field(
-        description='a list of at least one BASE/QUOTE in upper-case letters and digits, none twice, like ["BTC/USDT"]'
-    )
-    venues_min: int = Field(default=1, ge=1, le=100)
-    crossed_bps_max: Decimal = Field(default=Decimal(50), ge=0, le=9999)
-    outlier_bps: Decimal = Field(default=Decimal(100), ge=0, le=9999)
-
-    _exact = field_validator("crossed_bps_max", "outlier_bps", mode="before")(exact_bps)
-
-    @field_validator("symbols", mode="before")
-    @classmethod
-    def _symbols(cls, value: object) -> tuple[str, ...]:
-        """Name every item that is wrong, not only the first."""
-        if not isinstance(value, list | tuple) or not value:
-            raise ValueError("not a list")
-        wrong = [
-            f"{_shown(item)} is not BASE/QUOTE in upper-case letters and digits"
-            for item in value
-            if not isinstance(item, str) or not SYMBOL.fullmatch(item)
-        ]
-        texts = [item for item in value if isinstance(item, str)]
-        wrong += [f"{_shown(text)} stands there twice" for text in dict.fromkeys(texts) if texts.count(text) > 1]
-        if wrong:
-            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
-        return tuple(texts)
-
-
-class LedgerSettings(Table):
-    """Where executions are kept."""
-
-    # A relative path is relative to the working directory of the process, not to the settings file.
-    url: str = Field(
-        default="sqlite:///var/ledger.db",
-        pattern=r"^sqlite:///[^?#\r\n]+$",
-        description="an address sqlite:///path, the only kind so far",
-        repr=False,  # later kinds carry passwords
-    )
-
-
-class QuotesSettings(Table):
-    """How long quotes hold."""
-
-    ttl_ms: int = Field(default=3000, ge=100, le=60_000)
-    tolerance_bps: Decimal = Field(default=Decimal(0), ge=0, le=9999)
-
-    _exact = field_validator("tolerance_bps", mode="before")(exact_bps)
-
-
-class PricingSettings(Table):
-    """The desk's own margin, and when a stable pair may be converted through."""
-
-    markup_bps: Decimal = Field(default=Decimal(0), ge=0, le=9999)
-    account_markup_bps: Mapping[str, Decimal] = Field(
-        default={}, description="a table of accounts and their basis points, like { alice = 5 }"
-    )
-    depeg_bps: Decimal = Field(default=Decimal(100), ge=0, le=9999)
-
-    _exact = field_validator("markup_bps", "depeg_bps", mode="before")(exact_bps)
-
-    @field_validator("account_markup_bps", mode="before")
-    @classmethod
-    def _account_markups(cls, value: object) -> dict[str, Decimal]:
-        """Name every account whose number is wrong."""
-        if not isinstance(value, dict):
-            raise ValueError("not a table")
-        markups, wrong = {}, []
-        for account, bps in value.items():
-            try:
-                exact = exact_bps(bps)
-            except ValueError:
-                exact = None
-            if not ACCOUNT.fullmatch(account):
-                wrong.append(f"{_shown(account)} cannot be an account's name: 1 to 32 of a-z 0-9 _ -")
-            elif not isinstance(exact, Decimal) or exact > 9999:
-                wrong.append(f"{account} must be a number from 0 to 9999 with at most 6 decimals, not {_shown(bps)}")
-            else:
-                markups[account] = exact
-        if wrong:
-            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
-        return markups
-
-
-class LogsSettings(Table):
-    """The shape of log lines, and which are written."""
-
-    format: Literal["json", "console", "ecs"] = "json"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class VenueSettings(Table):
-    """One venue.  ``stale_after_ms`` is held against the effective interval where ccxt's rate limit is known."""
-
-    exchange: str = Field(min_length=1, description="the id of an exchange in ccxt")
-    enabled: bool = True
-    transport: Literal["poll"] = "poll"
-    poll_interval_ms: int = Field(default=1000, ge=50, le=3_600_000)
-    rate_limit_ms: int | None = Field(default=None, ge=0, le=3_600_000)
-    depth: int = Field(default=100, ge=1, le=5000)
-    stale_after_ms: int | None = Field(default=None, ge=100, le=3_600_000)
-    taker_fee_bps: Decimal | None = Field(default=None, ge=0, le=1000)
-    base_url: str | None = Field(
-        default=None,
-        description="an address http://… or https://… without user, password, query or fragment",
-        repr=False,  # a mistyped one may hold a password
-    )
-
-    symbols: Mapping[str, str] = Field(
-        default={}, description='a table of served symbols and the venue\'s own, like { "BTC/USDT" = "BTC/USD" }'
-    )
-
-    _exact = field_validator("taker_fee_bps", mode="before")(exact_bps)
-
-    @field_validator("symbols", mode="before")
-    @classmethod
-    def _own_symbols(cls, value: object) -> dict[str, str]:
-        """Name every line that cannot be converted."""
-        if not isinstance(value, dict):
-            raise ValueError("not a table")
-        wrong = []
-        for symbol, own in value.items():
-            spelt = all(isinstance(one, str) and SYMBOL.fullmatch(one) for one in (symbol, own))
-            if not spelt:
-                wrong.append(f"{_shown(symbol)} = {_shown(own)} is not a pair of BASE/QUOTE")
-            elif symbol.partition("/")[0] != own.partition("/")[0]:
-                wrong.append(f"{symbol} cannot be served from {own}: their base assets differ")
-        if wrong:
-            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
-        return dict(value)
-
-    @field_validator("base_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        """Refuse what is not a plain web address; ``urlsplit`` itself raises ValueError on a broken host or port."""
-        if value is None:
-            return None
-        url = urlsplit(value)
-        plain = url.hostname and not (url.username or url.password or url.query or url.fragment)
-        if url.scheme not in ("http", "https") or not plain or url.port == 0 or re.search(r"[\s@]", value):
-            raise ValueError("not a web address")
-        return value.rstrip("/")
-
-
-class Settings(Table):
-    """All settings.  ``load_settings`` is the way to one: it also checks what concerns several tables."""
-
-    service: ServiceSettings = ServiceSettings()
-    market: MarketSettings
-    ledger: LedgerSettings = LedgerSettings()
-    quotes: QuotesSettings = QuotesSettings()
-    pricing: PricingSettings = PricingSettings()
-    logs: LogsSettings = LogsSettings()
-    venues: Mapping[Annotated[str, Field(pattern=f"^{VENUE_NAME.pattern}$")], VenueSettings]
 
 
 def load_settings(path: Path | None, env: Mapping[str, str], *, exchanges: Collection[str] | None = None) -> Settings:
@@ -265,29 +73,6 @@ def load_settings(path: Path | None, env: Mapping[str, str], *, exchanges: Colle
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
-
-
-def accepted(field: FieldInfo) -> str:
-    """Say which values *field* takes, for error messages and for the page of settings."""
-    if field.description:
-        return field.description
-    kinds = _kinds(field)
-    if bool in kinds:
-        return "true or false"
-    if isinstance(kinds[0], str):
-        return " or ".join(f'"{kind}"' for kind in kinds)
-    low = next(rule.ge for rule in field.metadata if isinstance(rule, Ge))
-    high = next(rule.le for rule in field.metadata if isinstance(rule, Le))
-    if Decimal in kinds:
-        return f"a number from {low} to {high} with at most 6 decimals"
-    return f"a whole number from {low} to {high}"
-
-
-def _kinds(field: FieldInfo) -> tuple[Any, ...]:
-    """Return the types of a key, or the values of a Literal; never None's."""
-    if get_origin(field.annotation) in (Union, UnionType, Literal):
-        return tuple(kind for kind in get_args(field.annotation) if kind is not type(None))
-    return (field.annotation,)
 
 
 # Reading
@@ -344,7 +129,7 @@ def _overlay_environment(tree: Tree, env: Mapping[str, str]) -> tuple[dict[KeyPa
     problems = []
     ours = {name: text for name, text in env.items() if name.startswith(ENV_PREFIX) and name not in SECRETS and text}
     for name in sorted(ours, key=lambda name: (name.count(ENV_LEVEL), name)):
-        path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_LEVEL))
+        path = _path(name)
         table = tree
         for depth, key in enumerate(path[:-1], start=1):
             below = table.setdefault(key, {})
@@ -358,12 +143,18 @@ def _overlay_environment(tree: Tree, env: Mapping[str, str]) -> tuple[dict[KeyPa
     return origins, problems
 
 
+def _path(name: str) -> KeyPath:
+    """Give the key that a variable sets: lower case, apart from assets."""
+    path = tuple(name.removeprefix(ENV_PREFIX).lower().split(ENV_LEVEL))
+    return (*path[:2], *(key.upper() for key in path[2:])) if path[:2] in BY_ASSET else path
+
+
 def _parsed(text: str, field: FieldInfo | None) -> object:
     """Read a variable: texts as they stand; numbers, true and false, lists and tables as JSON."""
-    kinds = _kinds(field) if field else ()
-    if any(kind is str or isinstance(kind, str) for kind in kinds):
+    taken = kinds(field) if field else ()
+    if any(kind is str or isinstance(kind, str) for kind in taken):
         return text
-    if bool in kinds:
+    if bool in taken:
         text = text.lower()
     try:
         return json.loads(text, parse_float=_decimal, parse_constant=_decimal)
@@ -467,7 +258,7 @@ def _unknown_exchanges(tree: Tree, exchanges: list[str], origins: Mapping[KeyPat
         if isinstance(exchange, str) and exchange and exchange not in exchanges:
             path = ("venues", name, "exchange")
             problems.append(
-                f"{_dotted(path)}: ccxt knows no exchange {_shown(exchange)}"
+                f"{_dotted(path)}: ccxt knows no exchange {shown(exchange)}"
                 f"{_nearest(exchange, exchanges)}{_origin(path, origins)}"
             )
     return problems
@@ -490,8 +281,8 @@ def _sentence(detail: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
     elif detail["type"] == "said":
         reason = detail["msg"]
     elif field and not _table(path) and path != ("venues",):
-        shown = f", not {_shown(detail['input'])}" if field.repr else ""
-        reason = f"must be {accepted(field)}{shown}"
+        instead = f", not {shown(detail['input'])}" if field.repr else ""
+        reason = f"must be {accepted(field)}{instead}"
     else:
         reason = f"must be a table: [{_dotted(path)}]"
     return f"{_dotted(path)}: {reason}{_origin(path, origins)}"
@@ -551,20 +342,7 @@ def _dotted(path: Iterable[str]) -> str:
 
 def _key(key: str) -> str:
     """Write a key as TOML would, on one line."""
-    return key if BARE_KEY.fullmatch(key) else _shown(key)
-
-
-def _shown(value: object) -> str:
-    """Show a plain value in a few characters of one line; of lists and tables only that they are such."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict | list | tuple):
-        return "a table" if isinstance(value, dict) else "a list"
-    try:
-        text = json.dumps(value[: SHOWN_MAX + 1]) if isinstance(value, str) else str(value)
-    except ValueError:  # an integer of more digits than Python converts
-        return "a very long number"
-    return text if len(text) <= SHOWN_MAX + 2 else text[:SHOWN_MAX] + "…"
+    return key if BARE_KEY.fullmatch(key) else shown(key)
 
 
 def _one_line(text: str) -> str:

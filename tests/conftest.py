@@ -13,13 +13,15 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from exchanges.book import Ladder, Level, VenueBook
 from exchanges.clock import MS
 
-settings.register_profile("quick", deadline=None, max_examples=150)
-settings.register_profile("thorough", deadline=None, max_examples=2_000)  # pytest --hypothesis-profile=thorough
+# How fast a machine makes examples is no law of ours.
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=150, **_PATIENT)
+settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
 
 
 def pytest_configure(config):
@@ -46,7 +48,7 @@ if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """A disk that is busy for seconds fails no test; what happens then has tests of its own."""
-    monkeypatch.setattr("service.ledger.sqlite.ANSWER_WITHIN_S", 60)
+    monkeypatch.setattr("service.ledger.sql.ANSWER_WITHIN_S", 60)
 
 
 class HeldClock:

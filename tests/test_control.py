@@ -18,6 +18,7 @@ from service.control import LocalKeyDesk, key_desk, serving, socket_path
 from service.errors import ConfigError, Unavailable
 from service.keys import KeyRing
 from service.ledger.sqlite import LedgerLocked, SqliteLedger
+from service.settings import Settings
 
 PEPPER = b"a pepper of at least thirty-two characters"
 HOLD = Path(__file__).parent / "ledger" / "ledger_cases.py"
@@ -52,9 +53,17 @@ async def server(path):
     await server.ledger.close()
 
 
-def asking(path):
+def asking(path, pepper=lambda: PEPPER):
     """Be the command line."""
-    return key_desk(path, "simulated", lambda: PEPPER)
+    venues = {"kraken": {"exchange": "kraken", "base_url": "http://127.0.0.1:9"}}
+    market = {"symbols": ["BTC/USDT"]}
+    tables = {
+        "service": {"mode": "simulated"},
+        "ledger": {"url": f"sqlite:///{path}"},
+        "market": market,
+        "venues": venues,
+    }
+    return key_desk(Settings.model_validate(tables), pepper)
 
 
 def no_pepper():
@@ -108,7 +117,7 @@ async def test_keys_beside_a_running_server_are_in_force_at_once(server):
     """
     What the command line does beside a server the server knows by the time it is answered.
     """
-    async with key_desk(server.path, "simulated", no_pepper) as desk:
+    async with asking(server.path, no_pepper) as desk:
         assert [] == await desk.list()
         before = datetime.now(UTC)
         text, key = await desk.create("demo", ["execute", "quote"])
@@ -401,7 +410,7 @@ async def test_pepper_that_cannot_be_used_leaves_the_ledger_free(path):
 
     for _ in range(2):
         with pytest.raises(ConfigError, match="short"):
-            async with key_desk(path, "simulated", bad):
+            async with asking(path, bad):
                 pass
 
 

@@ -15,8 +15,8 @@ from aiohttp import web
 from exchanges.simulator import FAULTS
 from service.__main__ import _parser
 from service.api.problems import CODES
+from service.api.requests import ExecuteBody, FirmQuoteBody, QuoteQuery
 from service.api.routes import add_routes
-from service.api.schemas import ExecuteBody, QuoteQuery
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*ROOT.glob("service/**/*.py"), *ROOT.glob("exchanges/**/*.py")]
@@ -92,10 +92,17 @@ def test_api_page_lists_every_route():
     assert routed == {row[0].strip("`") for row in rows("docs/api.md", "`(GET|POST|DELETE) .*`")}
 
 
-@pytest.mark.parametrize(("schema", "heading"), [(QuoteQuery, "## `GET /quote`"), (ExecuteBody, "## `POST /execute`")])
+@pytest.mark.parametrize(
+    ("schema", "heading"),
+    [
+        (QuoteQuery, "## `GET /quote`"),
+        (FirmQuoteBody, "## `POST /v1/quotes`"),
+        (ExecuteBody, "## `POST /execute`"),
+    ],
+)
 def test_api_page_lists_every_parameter(schema, heading):
     """
-    The parameters of the two verbs are the schemas'.
+    The parameters of quoting and executing are the schemas'.
     """
     section = (ROOT / "docs/api.md").read_text().split(heading)[1].split("\n## ")[0]
     first_cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)

@@ -105,6 +105,22 @@ def test_settings_cannot_be_changed(settings_file: Path) -> None:
             {"alice": Decimal("0.1"), "bob": Decimal("2.5"), "eve": Decimal(0)},
         ),
         ({"IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE": "5"}, "pricing.account_markup_bps", {"alice": Decimal(5)}),
+        # Assets are upper-case; a table is merged into the file's.
+        (
+            {"IOB_ACCOUNTS__STARTING_BALANCES__BTC": "0.5", "IOB_ACCOUNTS__STARTING_BALANCES": '{"SOL": "7"}'},
+            "accounts.starting_balances",
+            {"USDT": Decimal(9), "SOL": Decimal(7), "BTC": Decimal("0.5")},
+        ),
+        (
+            {"IOB_RISK__POSITION_MAX__BTC": "0", "IOB_RISK__POSITION_MAX__ETH": "10000000000"},
+            "risk.position_max",
+            {"BTC": Decimal(0), "ETH": Decimal(10**10)},
+        ),
+        ({"IOB_RISK": '{"daily_notional_max": 0.00000001}'}, "risk.daily_notional_max", Decimal("0.00000001")),
+        ({"IOB_RISK__ORDER_NOTIONAL_MAX": "250000.50"}, "risk.order_notional_max", Decimal("250000.5")),
+        ({"IOB_RISK__TRADING_ENABLED": "false"}, "risk.trading_enabled", False),
+        ({"IOB_LIQUIDITY__TAKEN": "per_account"}, "liquidity.taken", "per_account"),
+        ({"IOB_LEDGER__URL": "postgresql://desk@db/iob"}, "ledger.url", "postgresql://desk@db/iob"),
         # Takes out what the file says.
         ({"IOB_VENUES__KRAKEN__STALE_AFTER_MS": "null"}, "venues.kraken.stale_after_ms", None),
         # Empty is not set.
@@ -119,7 +135,8 @@ def test_environment_wins_over_file(
     """
     A variable sets its key, whatever the file says.
     """
-    settings_file.write_text("[service]\nport = 8081\n" + MINIMAL + "stale_after_ms = 9000\n")
+    before = "[service]\nport = 8081\n[accounts]\nstarting_balances = { USDT = 9, BTC = 1 }\n"
+    settings_file.write_text(before + MINIMAL + "stale_after_ms = 9000\n")
 
     value: Any = load_settings(settings_file, variables, exchanges=EXCHANGES)
     for key in path.split("."):
@@ -177,8 +194,77 @@ def test_environment_wins_over_file(
         ('[logs]\nformat = "xml"', 'logs.format: must be "json" or "console" or "ecs", not "xml"'),
         # The address of a database may hold a password.
         (
-            '[ledger]\nurl = "postgresql://desk:hunter2@db/iob"',
-            "ledger.url: must be an address sqlite:///path, the only kind so far",
+            '[ledger]\nurl = "postgres://desk:hunter2@db/iob"',
+            "ledger.url: must be an address sqlite:///path or postgresql://user:password@host/database",
+        ),
+        (
+            '[ledger]\nurl = "postgresql://desk:hunter 2@db/iob"',
+            "ledger.url: must be an address sqlite:///path or postgresql://user:password@host/database",
+        ),
+        # Amounts of assets.
+        (
+            "[risk]\norder_notional_max = -1",
+            "risk.order_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, not -1",
+        ),
+        (
+            "[risk]\norder_notional_max = 10000000000.00000001",
+            "risk.order_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, "
+            "not 10000000000.00000001",
+        ),
+        (
+            "[risk]\ndaily_notional_max = 0.000000001",
+            "risk.daily_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, not 1E-9",
+        ),
+        (
+            '[risk]\ndaily_notional_max = "1e3"',
+            'risk.daily_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, not "1e3"',
+        ),
+        (
+            "[risk]\ndaily_notional_max = nan",
+            "risk.daily_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, not NaN",
+        ),
+        (
+            "[risk]\ndaily_notional_max = true",
+            "risk.daily_notional_max: must be a number from 0 to 10000000000 with at most 8 decimals, not true",
+        ),
+        (
+            '[risk]\nposition_max = { BTC = -1, eth = 5, SOL = 0.000000001, "a\\nb" = 1, DOGE = [1], XRP = "7" }',
+            "risk.position_max: BTC must be a number from 0 to 10000000000 with at most 8 decimals, not -1; "
+            '"eth" cannot be an asset: 1 to 20 upper-case letters and digits; '
+            "SOL must be a number from 0 to 10000000000 with at most 8 decimals, not 1E-9; "
+            '"a\\nb" cannot be an asset: 1 to 20 upper-case letters and digits; '
+            "DOGE must be a number from 0 to 10000000000 with at most 8 decimals, not a list",
+        ),
+        (
+            "[risk]\nposition_max = 5",
+            "risk.position_max: must be a table of base assets and amounts with at most 8 decimals, "
+            "like { BTC = 5 }, not 5",
+        ),
+        (
+            "[accounts]\nstarting_balances = { USDT = 10000000001 }",
+            "accounts.starting_balances: USDT must be a number from 0 to 10000000000 with at most 8 decimals, "
+            "not 10000000001",
+        ),
+        (
+            '[accounts]\nstarting_balances = ["USDT"]',
+            "accounts.starting_balances: must be a table of assets and amounts with at most 8 decimals, "
+            "like { USDT = 1000000 }, not a list",
+        ),
+        (
+            "[accounts]\nstarting_balance = { USDT = 1 }",
+            "accounts.starting_balance: unknown key; did you mean accounts.starting_balances?",
+        ),
+        (
+            "[risk]\ntrading_enabled = 1",
+            "risk.trading_enabled: must be true or false, not 1",
+        ),
+        (
+            '[liquidity]\ntaken = "all"',
+            'liquidity.taken: must be "shared" or "per_account" or "off", not "all"',
+        ),
+        (
+            "[quotes]\nfirm_ttl_ms_max = 10001",
+            "quotes.firm_ttl_ms_max: must be a whole number from 100 to 10000, not 10001",
         ),
         ("[venues.okx]\ndepth = 5001", "venues.okx.depth: must be a whole number from 1 to 5000, not 5001"),
         (
@@ -308,6 +394,16 @@ def test_mistake_in_file_is_one_sentence_about_its_key(settings_file: Path, text
             {"IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE": "much"},
             'pricing.account_markup_bps: alice must be a number from 0 to 9999 with at most 6 decimals, not "much" '
             "(set by IOB_PRICING__ACCOUNT_MARKUP_BPS__ALICE)",
+        ),
+        (
+            {"IOB_RISK__POSITION_MAX__BTC": "-5"},
+            "risk.position_max: BTC must be a number from 0 to 10000000000 with at most 8 decimals, not -5 "
+            "(set by IOB_RISK__POSITION_MAX__BTC)",
+        ),
+        (
+            {"IOB_LEDGER__URL": "mysql://desk:hunter2@db/iob"},
+            "ledger.url: must be an address sqlite:///path or postgresql://user:password@host/database "
+            "(set by IOB_LEDGER__URL)",
         ),
         (
             {"IOB_VENUES__KRAKEN__SYMBOLS": '{"BTC/USDT": "ETH/USD"}'},

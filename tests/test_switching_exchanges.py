@@ -61,6 +61,11 @@ def settings_of(tmp_path, symbols, venues):
     text = SETTINGS.format(folder=tmp_path, symbols=", ".join(f'"{symbol}"' for symbol in symbols))
     text += "".join(VENUE.format(name=name, base_url=base_url) for name, base_url in venues.items())
     (tmp_path / "settings.toml").write_text(text)
+    return written_settings(tmp_path)
+
+
+def written_settings(tmp_path):
+    """Load the settings file that stands there."""
     from exchanges.feed import exchange_ids
 
     return load_settings(tmp_path / "settings.toml", {}, exchanges=exchange_ids())
@@ -68,8 +73,7 @@ def settings_of(tmp_path, symbols, venues):
 
 async def ask(tmp_path, address, path):
     """Ask the running service with a key made beside it, until it has what it needs; 5 seconds at most."""
-    ledger = tmp_path / "ledger.db"
-    async with key_desk(ledger, "simulated", lambda: load_pepper({}, ledger).secret) as keys:
+    async with key_desk(written_settings(tmp_path), lambda: load_pepper({}, tmp_path / "ledger.db").secret) as keys:
         text, _ = await keys.create("tester", ["quote"])
     async with aiohttp.ClientSession(headers={"X-API-Key": text}) as session:
         async with asyncio.timeout(5):

@@ -32,11 +32,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
 
-def needs(scope: str | None) -> Callable[[Handler], Handler]:
-    """Mark a handler with the scope that its callers' keys must have; None opens it to everyone."""
+def needs(*scopes: str | None) -> Callable[[Handler], Handler]:
+    """Mark a handler with the scopes that its callers' keys must have; None opens it to everyone."""
 
     def mark(handler: Handler) -> Handler:
-        handler.__scope__ = scope  # type: ignore[attr-defined]
+        handler.__scopes__ = [scope for scope in scopes if scope is not None]  # type: ignore[attr-defined]
         return handler
 
     return mark
@@ -90,13 +90,14 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
     if any(schema["location"] == "json" for schema in schemas):
         check_media_type(request)
         await _read_body(request)
-    scope = getattr(target, "__scope__", None)
-    if scope is not None:
+    scopes = getattr(target, "__scopes__", ())
+    if scopes:
         principal = _principal(request, keys)
         request[PRINCIPAL] = principal
         request[RECORD].update(account=principal.account, key_id=principal.key_id)
-        if scope not in principal.scopes:
-            raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+        for scope in scopes:
+            if scope not in principal.scopes:
+                raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
     return await handler(request)

@@ -19,9 +19,9 @@ from aiohttp_apispec.aiohttp_apispec import get_path_keys, resolver
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
+from service.api.answers import ProblemSchema
 from service.api.parsing import ContractParser
 from service.api.problems import CODES, CONTENT_TYPE
-from service.api.schemas import ProblemSchema
 
 _METHODS = ("get", "post", "delete", "put", "patch")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -31,8 +32,11 @@ _ORDER = (
 _POINTER_ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
 
 
+@dataclass(frozen=True, slots=True)
 class JsonNumber:
-    """A number in a JSON body; no field takes one, since a float has lost digits before anyone sees it."""
+    """A number in a JSON body as it was written; no amount is one: a float has lost digits before anyone sees it."""
+
+    text: str
 
 
 class ContractParser:
@@ -60,8 +64,11 @@ class ContractParser:
             loaded = schema.load(data)
         except ValidationError as error:
             faults += _faults(error.messages, kind, unknown_code)
-        if location == "querystring" and (also := getattr(handler, "__also_check__", None)) is not None:
-            faults += also(request, data)
+        if location != "match_info" and (also := getattr(handler, "__also_check__", None)) is not None:
+            faults += [
+                fault if kind == "parameter" else replace(fault, where=f"/{fault.where}", kind=kind)
+                for fault in also(request, data)
+            ]
         if faults:
             raise refused(faults)
         return loaded  # type: ignore[no-any-return]
@@ -84,7 +91,7 @@ def _unknown_parameters(request: web.Request) -> list[Fault]:
 
 
 def also_check(check: Callable[[web.Request, Mapping[str, str]], list[Fault]]) -> Callable[[Handler], Handler]:
-    """Let a handler's query be checked for what its schema cannot know, so that all faults are told at once."""
+    """Let a handler's query or body be checked for what its schema cannot know, so that all faults are told at once."""
 
     def mark(handler: Handler) -> Handler:
         handler.__also_check__ = check  # type: ignore[attr-defined]
@@ -124,8 +131,8 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
         data = json.loads(
             text,
             object_pairs_hook=unique,
-            parse_int=_number,
-            parse_float=_number,
+            parse_int=JsonNumber,
+            parse_float=JsonNumber,
             parse_constant=_no_constant,
         )
     except (ValueError, RecursionError):
@@ -134,10 +141,6 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
         raise RequestError("malformed_json", "the body is not a JSON object")
     faults = [_fault(name, "pointer", "duplicate_field", "stands more than once") for name in dict.fromkeys(duplicates)]
     return data, faults
-
-
-def _number(text: str) -> JsonNumber:
-    return JsonNumber()
 
 
 def _no_constant(text: str) -> None:

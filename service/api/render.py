@@ -17,9 +17,9 @@ from exchanges.book import Side, units
 from exchanges.clock import MS
 from exchanges.instruments import Instrument
 from service.accounting import bps, bps_text, money_text, plain, price_text, rate_text
-from service.desk.desk import Decision, executed_fills
-from service.desk.execution import FILLED, REJECTED
-from service.desk.orders import Quote
+from service.desk.firm import FirmQuote, FirmStatus
+from service.desk.firm_quotes import Given
+from service.desk.orders import Quote, QuoteRequest
 from service.market.book import BookLevel, ConsolidatedBook, Snapshot
 from service.market.screening import used
 from service.market.side import Hop
@@ -35,47 +35,62 @@ def moment(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _or_null(number: Decimal | None) -> str | None:
+def or_null(number: Decimal | None) -> str | None:
+    """Write a number, if there is one."""
     return None if number is None else plain(number)
 
 
-def _price_or_null(number: int | None) -> str | None:
+def price_or_null(number: int | None) -> str | None:
+    """Write a price or a quantity, if there is one."""
     return None if number is None else price_text(number)
 
 
-def _bps_or_null(number: int | None) -> str | None:
+def bps_or_null(number: int | None) -> str | None:
+    """Write basis points, if there are any."""
     return None if number is None else bps_text(number)
 
 
 def quote_message(quote: Quote, *, with_fills: bool = False) -> Message:
-    """Write a quote; *with_fills* adds every single fill to its sides."""
-    request = quote.request
-    requested = _requested(request.ask) | {"side": request.sides[0].value if len(request.sides) == 1 else "both"}
-    if request.venues is not None:
-        requested["venues"] = list(request.venues)
-    if request.exclude_venues is not None:
-        requested["exclude_venues"] = list(request.exclude_venues)
-    book, sources, at_ns = quote.snapshot
+    """Write an indicative quote; *with_fills* adds every single fill to its sides."""
     return {
         "quote_id": quote.quote_id,
         "kind": "indicative",
         "executed": False,
         "market_data": quote.market_data,
         "execution": "mock",
+        **_quote_message(quote.request, quote.sides, quote.snapshot, with_fills),
+        "created_at": moment(quote.created_at),
+        "expires_at": moment(quote.expires_at),
+        "expires_in_ms": round((quote.expires_at - quote.created_at).total_seconds() * 1_000),
+    }
+
+
+def _quote_message(
+    request: QuoteRequest, sides: Mapping[Side, SideQuote], snapshot: Snapshot, with_fills: bool
+) -> Message:
+    """Write what quotes of both kinds have in common."""
+    requested = _requested(request.ask) | {"side": request.sides[0].value if len(request.sides) == 1 else "both"}
+    if request.venues is not None:
+        requested["venues"] = list(request.venues)
+    if request.exclude_venues is not None:
+        requested["exclude_venues"] = list(request.exclude_venues)
+    book, sources, at_ns = snapshot
+    return {
         "symbol": book.symbol,
         "base_asset": book.base_asset,
         "quote_asset": book.quote_asset,
         "requested": requested,
-        "created_at": moment(quote.created_at),
-        "expires_at": moment(quote.expires_at),
-        "expires_in_ms": round((quote.expires_at - quote.created_at).total_seconds() * 1_000),
         **{
-            side.value: _side(quote.sides[side], book, at_ns, with_fills) if side in quote.sides else None
+            side.value: _side(sides[side], book, at_ns, with_fills) if side in sides else None
             for side in (Side.BUY, Side.SELL)
         },
         "market": _market(book),
+        "liquidity": {
+            "taken": price_text(sum(book.side(side).taken for side in sides)),
+            "held": price_text(sum(book.side(side).held for side in sides)),
+        },
         "sources": [source_message(source) for source in sources],
-        "warnings": [{"code": code} for code in _warnings(quote)],
+        "warnings": [{"code": code} for code in _warnings(book, sides.values())],
     }
 
 
@@ -100,10 +115,10 @@ def _side(priced: SideQuote, book: ConsolidatedBook, at_ns: int, with_fills: boo
         "fillable": priced.fillable,
         "quantity": price_text(priced.quantity),
         "shortfall": money_text(priced.shortfall) if of_money else price_text(priced.shortfall),
-        "average_price": _or_null(priced.average_price),
-        "best_price": _price_or_null(priced.best_price),
-        "worst_price": _price_or_null(priced.worst_price),
-        "all_in_price": _or_null(priced.all_in_price),
+        "average_price": or_null(priced.average_price),
+        "best_price": price_or_null(priced.best_price),
+        "worst_price": price_or_null(priced.worst_price),
+        "all_in_price": or_null(priced.all_in_price),
         "subtotal": money_text(priced.subtotal),
         "fees": money_text(priced.fees),
         "markup": money_text(priced.markup),
@@ -111,8 +126,8 @@ def _side(priced: SideQuote, book: ConsolidatedBook, at_ns: int, with_fills: boo
         "pays": book.quote_asset if buying else book.base_asset,
         "receives": book.base_asset if buying else book.quote_asset,
         "slippage_bps": {
-            "from_mid": _bps_or_null(priced.from_mid_bps),
-            "from_best": _bps_or_null(priced.from_best_bps),
+            "from_mid": bps_or_null(priced.from_mid_bps),
+            "from_best": bps_or_null(priced.from_best_bps),
         },
         "waterfall": [
             {"step": name, "amount": money_text(amount), "bps": bps_text(share)}
@@ -133,7 +148,7 @@ def _side(priced: SideQuote, book: ConsolidatedBook, at_ns: int, with_fills: boo
                 "quantity": price_text(fill.quantity),
                 "subtotal": money_text(fill.subtotal),
                 "fee": money_text(fill.fee),
-                "conversion": _hop(fill.hop),
+                "conversion": hop_message(fill.hop),
             }
             for fill in priced.fills
         ]
@@ -165,7 +180,8 @@ def _leg(leg: Leg, at_ns: int) -> Message:
     }
 
 
-def _hop(hop: Hop | None) -> Message | None:
+def hop_message(hop: Hop | None) -> Message | None:
+    """Write how a fill's price was converted, if it was."""
     if hop is None:
         return None
     return {
@@ -199,81 +215,56 @@ def source_message(source: Source) -> Message:
     }
 
 
-def _warnings(quote: Quote) -> list[str]:
+def _warnings(book: ConsolidatedBook, sides: Collection[SideQuote]) -> list[str]:
     codes = []
-    if len(quote.snapshot.book.venues) == 1:
+    if len(book.shown.venues) == 1:
         codes.append("single_venue")
-    if quote.snapshot.book.crossed:
+    if book.crossed:
         codes.append("crossed")
-    if any(not priced.fillable for priced in quote.sides.values()):
+    if any(not priced.fillable for priced in sides):
         codes.append("thin")
-    if any(priced.stopped_by == "rules" for priced in quote.sides.values()):
+    if any(priced.stopped_by == "rules" for priced in sides):
         codes.append("unroutable")
     return codes
 
 
-def receipt(decision: Decision) -> bytes:
-    """Write the body that stands for a decision for ever."""
-    priced, order = decision.priced, decision.order
-    rejected = decision.status == REJECTED
+def firm_message(given: Given) -> bytes:
+    """Write the body that a firm quote is answered with."""
+    quote, priced, snapshot, market_data = given.quote, given.priced, given.snapshot, given.market_data
+    message = _quote_message(quote.request, {quote.side: priced}, snapshot, with_fills=False)
+    ttl_ms = round((quote.expires_at - quote.created_at).total_seconds() * 1_000)
     return orjson.dumps(
         {
-            "execution_id": None if order.dry_run else decision.execution_id,
-            "status": decision.status,
-            "reject_code": decision.reject_code,
-            "client_order_id": order.client_order_id,
-            "quote_id": decision.quote_id,
-            "market_data": decision.market_data,
+            "quote_id": quote.quote_id,
+            "kind": "firm",
+            "status": quote.status.value,
+            "held": {quote.held_asset: money_text(quote.held_amount)},
+            "executed": False,
+            "market_data": market_data,
             "execution": "mock",
-            "dry_run": order.dry_run,
-            "symbol": decision.symbol,
-            "side": decision.side.value,
-            "time_in_force": decision.time_in_force.value,
-            "requested_quantity": _price_or_null(priced.ask.quantity),
-            "requested_total": None if priced.ask.total is None else money_text(priced.ask.total),
-            "filled_quantity": price_text(0 if rejected else priced.quantity),
-            "unfilled_quantity": _price_or_null(_unfilled(decision)),
-            "average_price": None if rejected else _or_null(priced.average_price),
-            "all_in_price": None if rejected else _or_null(priced.all_in_price),
-            "subtotal": money_text(0 if rejected else priced.subtotal),
-            "fees": money_text(0 if rejected else priced.fees),
-            "markup": money_text(0 if rejected else priced.markup),
-            "total": money_text(0 if rejected else priced.total),
-            "fills": [] if rejected else _fills(decision),
-            "versus_quote_bps": _bps_or_null(decision.versus_quote_bps),
-            "executed_at": moment(decision.executed_at),
+            **message,
+            "created_at": moment(quote.created_at),
+            "expires_at": moment(quote.expires_at),
+            "expires_in_ms": ttl_ms,
         }
     )
 
 
-def _unfilled(decision: Decision) -> int | None:
-    """Give what is missing of a quantity; of a total that was not reached nobody knows what it would have bought."""
-    priced = decision.priced
-    if priced.ask.quantity is None:
-        return None if decision.status != FILLED else 0
-    return priced.ask.quantity if decision.status == REJECTED else priced.ask.quantity - priced.quantity
-
-
-def _fills(decision: Decision) -> list[Message]:
-    return [
-        {
-            "venue": fill.venue,
-            "symbol": fill.symbol,
-            "price": price_text(fill.price),
-            "quantity": price_text(fill.quantity),
-            "subtotal": money_text(fill.subtotal),
-            "fee": money_text(fill.fee),
-            "markup": money_text(fill.markup),
-            "book_age_ms": fill.book_age_ms,
-            "sequence": fill.sequence,
-            "conversion": _hop(fill.hop),
-        }
-        for fill in executed_fills(decision)
-    ]
+def firm_quote_message(quote: FirmQuote, now: datetime) -> Message:
+    """Write a firm quote as it stands: as it was given, with what has become of it."""
+    left_ms = round((quote.expires_at - now).total_seconds() * 1_000)
+    message: Message = orjson.loads(quote.message)
+    return message | {
+        "status": quote.status.value,
+        "executed": quote.status is FirmStatus.USED,
+        "execution_id": quote.execution_id,
+        "held": {quote.held_asset: money_text(quote.held_amount)} if quote.open else {},
+        "expires_in_ms": max(0, left_ms) if quote.open else 0,
+    }
 
 
 def book_message(snapshot: Snapshot, view: str, depth: int, market_data: str) -> Message:
-    """Write the best *depth* levels a side, ranked by net or gross price."""
+    """Write the best *depth* levels a side that are shown, by net or gross price, and what is taken of them."""
     book, sources, _ = snapshot
     gross = view == "gross"
     return {
@@ -292,6 +283,7 @@ def _level(level: BookLevel, side: Side) -> Message:
         "price": price_text(level.price),
         "net_price": plain(level.net_price(side)),
         "quantity": price_text(level.quantity),
+        "taken": price_text(level.taken),
         "venue": level.venue,
     }
 
@@ -333,16 +325,16 @@ def symbol_message(symbol: str, instruments: Collection[Instrument]) -> Message:
         "quantity_step": None
         if not instruments
         else price_text(max(QUANTITY_UNIT, units(_least(instruments, "quantity_step") or Decimal(0)))),
-        "quantity_min": _or_null(_least(instruments, "quantity_min")),
-        "notional_min": _or_null(_least(instruments, "notional_min")),
+        "quantity_min": or_null(_least(instruments, "quantity_min")),
+        "notional_min": or_null(_least(instruments, "notional_min")),
         "venues": [
             {
                 "venue": instrument.venue,
                 "symbol": instrument.symbol,
-                "price_step": _or_null(instrument.price_step),
-                "quantity_step": _or_null(instrument.quantity_step),
-                "quantity_min": _or_null(instrument.quantity_min),
-                "notional_min": _or_null(instrument.notional_min),
+                "price_step": or_null(instrument.price_step),
+                "quantity_step": or_null(instrument.quantity_step),
+                "quantity_min": or_null(instrument.quantity_min),
+                "notional_min": or_null(instrument.notional_min),
                 "taker_fee_bps": plain(instrument.taker_fee_bps),
             }
             for instrument in instruments
@@ -393,11 +385,11 @@ def venue_message(
                 "age_ms": source.age_ms,
                 "sequence": source.sequence,
                 "levels": None if source.book is None else len(source.book.bids) + len(source.book.asks),
-                "taker_fee_bps": _or_null(_fee_bps(source)),
+                "taker_fee_bps": or_null(_fee_bps(source)),
             }
             for source in sources
         ],
-        "taker_fee_bps": _or_null(max((fee for fee in map(_fee_bps, sources) if fee is not None), default=None)),
+        "taker_fee_bps": or_null(max((fee for fee in map(_fee_bps, sources) if fee is not None), default=None)),
         "accepted": accepted,
         "rejected": dict(rejected),
     }

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from exchanges.book import Side
-from exchanges.clock import MS, Clock
-from service.desk.execution import FILLED, PARTIALLY_FILLED, REJECTED, ExecutedFill, Execution
+from exchanges.clock import MS
+from service.desk.accounts import AmountTooLarge
+from service.desk.deciding import Decision, Terms, decided, filled_as_promised, refuse_amount
+from service.desk.execution import Execution
+from service.desk.firm import FirmQuote, FirmStatus
+from service.desk.firm_quotes import released
+from service.desk.floor import DeskRules, Floor, new_id, there
 from service.desk.orders import (
     DirectOrder,
     Order,
@@ -31,74 +34,17 @@ from service.desk.orders import (
 )
 from service.desk.quote_id import NONCE_BYTES, QuoteSigner, QuoteTerms
 from service.errors import Fault, RequestError, Unavailable
-from service.ledger.protocol import Ledger, Outcome, StoredExecution
-from service.market.book import NoBook, Snapshot
+from service.ledger.protocol import Changes, State, StoredExecution
+from service.market.book import Snapshot
 from service.market.symbols import nearest, resolve
-from service.market.view import MarketView
 from service.pricing.bounds import Ask
-from service.pricing.quote import SideQuote, price
+from service.pricing.quote import price
 
 IN_PROGRESS_WAIT_S = 2.0
 """How long a repeated request waits for the first one's answer."""
 
-
-@dataclass(frozen=True, slots=True)
-class DeskRules:
-    """
-    The desk's own numbers.
-
-    Args:
-        market_data: ``live`` or ``simulated``; stands in every answer and record.
-        ttl_ms: How long an indicative quote may be executed.
-        tolerance_bps: Of an execute on a quote that does not say its own.
-        markup_rate: The desk's margin.
-        account_markup_rates: The same for single accounts, in place of the one above.
-    """
-
-    market_data: str
-    ttl_ms: int = 3_000
-    tolerance_bps: Decimal = Decimal(0)
-    markup_rate: int = 0
-    account_markup_rates: Mapping[str, int] = field(default_factory=dict)
-
-    def markup(self, account: str) -> int:
-        """Give the margin on an account's prices."""
-        return self.account_markup_rates.get(account, self.markup_rate)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """
-    An order, decided but not yet on record.
-
-    Args:
-        quote_id: As the client sent it, or None.
-        quote_key: The quote's nonce, or None.
-        request: What the quote had been asked, or None.
-        reject_code: A code of the contract, or None if it fills; nothing of *priced* counts if it is rejected.
-    """
-
-    execution_id: str
-    order: Order
-    market_data: str
-    side: Side
-    symbol: str
-    time_in_force: TimeInForce
-    request: QuoteRequest | None
-    quote_id: str | None
-    quote_key: bytes | None
-    reject_code: str | None
-    priced: SideQuote
-    snapshot: Snapshot
-    versus_quote_bps: int | None
-    executed_at: datetime
-
-    @property
-    def status(self) -> str:
-        """Give the execution's status."""
-        if self.reject_code is not None:
-            return REJECTED
-        return FILLED if self.priced.fillable else PARTIALLY_FILLED
+Receipt = Callable[[Execution, bool], bytes]
+"""Writes the JSON body that stands for an execution for ever; the second argument tells a dry run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,54 +70,37 @@ class Answer:
     ledger_ms: float | None = None
 
 
-@dataclass(slots=True)
-class _Terms:
-    """A direct order and an order on a quote, brought to one form."""
-
-    symbol: str
-    side: Side
-    ask: Ask
-    time_in_force: TimeInForce
-    venues: frozenset[str] | None
-    promise: Promise | None = None
-    quote_id: str | None = None
-    quote_key: bytes | None = None
-    request: QuoteRequest | None = None
-
-
 class Desk:
     """The two verbs."""
 
     def __init__(
-        self,
-        market: MarketView,
-        ledger: Ledger,
-        signer: QuoteSigner,
-        clock: Clock,
-        rules: DeskRules,
-        venues: Collection[str],
-        receipt: Callable[[Decision], bytes],
+        self, floor: Floor, signer: QuoteSigner, receipt: Receipt, filled: Callable[[Decision], None] | None = None
     ) -> None:
         """
         Sit down.
 
         Args:
-            venues: Names that a request may choose from.
-            receipt: Writes the JSON body that stands for a decision for ever.
+            filled: Told of every fill that is on record.
         """
-        self._market = market
-        self._ledger = ledger
+        self._floor = floor
         self._signer = signer
-        self._clock = clock
-        self.rules = rules
-        self._venues = frozenset(venues)
         self._receipt = receipt
+        self._filled = filled
         self._running: dict[tuple[str, str], asyncio.Future[None]] = {}
-        self.closing = False
+
+    @property
+    def rules(self) -> DeskRules:
+        """Give the desk's own numbers."""
+        return self._floor.rules
+
+    @property
+    def closing(self) -> bool:
+        """Tell whether no more orders are taken."""
+        return self._floor.closing
 
     def close(self) -> None:
         """Take no more orders; those under way are finished."""
-        self.closing = True
+        self._floor.closing = True
 
     def quote(self, account: str, request: QuoteRequest) -> Quote:
         """
@@ -181,23 +110,24 @@ class Desk:
             RequestError: 422, where no venue would accept the amount as an order.
             Unavailable: If there is no book that can be believed.
         """
-        snapshot = self._snapshot(request.symbol, self._chosen(request.venues, request.exclude_venues))
-        _refuse_amount(amount_faults(snapshot.book, request.sides, request.ask))
-        markup_rate = self.rules.markup(account)
+        floor = self._floor
+        snapshot = there(floor.look(request.symbol, account, floor.chosen(request)))
+        refuse_amount(amount_faults(snapshot.book.shown, request.sides, request.ask))
+        markup_rate = floor.rules.markup(account)
         sides = {side: price(snapshot.book, side, request.ask, markup_rate) for side in request.sides}
-        _refuse_amount(total_faults(sides.values()))
-        now = _to_milliseconds(self._clock.utc())
-        expires_at = now + timedelta(milliseconds=self.rules.ttl_ms)
+        refuse_amount(total_faults(sides.values()))
+        now = floor.now()
+        expires_at = now + timedelta(milliseconds=floor.rules.ttl_ms)
         terms = QuoteTerms(
             account=account,
-            market_data=self.rules.market_data,
+            market_data=floor.rules.market_data,
             request=request,
             sides={side: QuotedSide(one.quantity, one.total, one.fillable) for side, one in sides.items()},
             issued_at=now,
             expires_at=expires_at,
             nonce=secrets.token_bytes(NONCE_BYTES),
         )
-        return Quote(self._signer.seal(terms), request, self.rules.market_data, now, expires_at, sides, snapshot)
+        return Quote(self._signer.seal(terms), request, floor.rules.market_data, now, expires_at, sides, snapshot)
 
     async def execute(self, order: Order) -> Answer:
         """
@@ -210,7 +140,7 @@ class Desk:
             Unavailable: For now; nothing was executed.
         """
         if order.dry_run:
-            return self._dry_answer(await self._decide(order))
+            return await self._decide_on_record(order)
         key = (order.account, order.client_order_id)
         await self._wait_for_the_same(key)
         running = self._running[key] = asyncio.get_running_loop().create_future()
@@ -231,90 +161,73 @@ class Desk:
             raise RequestError("execution_in_progress", "the same order is being executed; ask again") from None
 
     async def _execute_alone(self, order: Order) -> Answer:
-        stored = await self._ledger.find_client_order(order.account, order.client_order_id)
-        if stored is not None:
+        try:
+            return await self._decide_on_record(order)
+        except (RequestError, Unavailable) as refused:
+            # What is on record comes before everything that may be wrong with the order by now.
+            if isinstance(refused, Unavailable) and refused.code not in _BEFORE_THE_RECORD:
+                raise
+            stored = await self._floor.ledger.find_client_order(order.account, order.client_order_id)
+            if stored is None:
+                raise
             return _replay(stored, order)
-        decision = await self._decide(order)
-        began_ns = self._clock.now_ns()
-        outcome, stored = await self._ledger.record(self._execution(decision))
-        ledger_ms = (self._clock.now_ns() - began_ns) / MS
-        if outcome is Outcome.QUOTE_USED:
-            raise self._about_quote("quote_used", "the quote has been used", decision.request, order.account)
-        if stored is None:
-            raise RuntimeError(f"the ledger answered {outcome} without an execution")
-        if outcome is Outcome.KNOWN:
-            return _replay(stored, order)
-        return Answer(
-            status=stored.status,
-            reject_code=stored.reject_code,
-            execution_id=stored.execution_id,
-            receipt=stored.receipt,
-            replayed=False,
-            decision=decision,
-            fresh_quote=self._fresh_quote(decision.request, order.account) if stored.reject_code else None,
-            ledger_ms=ledger_ms,
-        )
 
-    def _dry_answer(self, decision: Decision) -> Answer:
-        return Answer(
-            status=decision.status,
-            reject_code=decision.reject_code,
-            execution_id=None,
-            receipt=self._receipt(decision),
-            replayed=False,
-            decision=decision,
-            fresh_quote=self._fresh_quote(decision.request, decision.order.account) if decision.reject_code else None,
-        )
-
-    async def _decide(self, order: Order) -> Decision:
-        """Check what only the desk can check, then price the order on one book and decide it."""
-        if self.closing:
-            raise Unavailable("shutting_down", "the service is stopping")
-        terms = await self._terms(order)
-        snapshot = self._look(terms.symbol, terms.venues)
-        if terms.promise is None and isinstance(snapshot, Snapshot):
-            _refuse_amount(amount_faults(snapshot.book, [terms.side], terms.ask), kind="pointer")
-        self._refuse_late(order)
-        snapshot = _there(snapshot)
-        priced = price(snapshot.book, terms.side, terms.ask, self.rules.markup(order.account))
-        if terms.promise is None:
-            _refuse_amount(total_faults([priced]), kind="pointer")
-        reject_code = refusal(priced, terms.time_in_force, terms.promise)
-        versus = None
-        if terms.promise is not None and reject_code is None:
-            versus = terms.promise.versus_quote_bps(terms.side, priced.total)
-        return Decision(
-            execution_id=secrets.token_hex(16),
-            order=order,
-            market_data=self.rules.market_data,
-            side=terms.side,
-            symbol=terms.symbol,
-            time_in_force=terms.time_in_force,
-            request=terms.request,
-            quote_id=terms.quote_id,
+    async def _decide_on_record(self, order: Order) -> Answer:
+        floor = self._floor
+        terms = self._terms(order)
+        began_ns = floor.clock.now_ns()
+        claim = floor.claim(
+            new_id(),
+            order.account,
+            terms.request.symbol if terms.request is not None else terms.symbol,
+            client_order_id=None if order.dry_run else order.client_order_id,
             quote_key=terms.quote_key,
-            reject_code=reject_code,
-            priced=priced,
-            snapshot=snapshot,
-            versus_quote_bps=versus,
-            executed_at=_to_milliseconds(self._clock.utc()),
+            firm_quote_id=terms.firm_quote_id,
         )
 
-    async def _terms(self, order: Order) -> _Terms:
-        terms = order.terms
-        if isinstance(terms, DirectOrder):
-            return _Terms(
-                symbol=self.resolve(terms.symbol, Fault("/symbol", "unknown_symbol", "is not served", kind="pointer")),
-                side=terms.side,
-                ask=terms.ask,
-                time_in_force=terms.time_in_force,
-                venues=None,
+        def decide(state: State) -> tuple[Answer, Changes | None]:
+            if state.known is not None:
+                return _replay(state.known, order), None
+            try:
+                decision, changes = self._decision(order, terms, claim.ref, state)
+            except AmountTooLarge:
+                raise too_large("pointer") from None
+            execution = decision.execution
+            receipt = self._receipt(execution, order.dry_run)
+            answer = Answer(
+                status=execution.status,
+                reject_code=execution.reject_code,
+                execution_id=None if order.dry_run else execution.execution_id,
+                receipt=receipt,
+                replayed=False,
+                decision=decision,
+                fresh_quote=self._fresh_quote(decision.request, order.account) if execution.reject_code else None,
             )
-        return await self._quoted_terms(order, terms)
+            return answer, None if order.dry_run else replace(changes, execution=replace(execution, receipt=receipt))
 
-    async def _quoted_terms(self, order: Order, wanted: QuoteOrder) -> _Terms:
-        account, quoted = order.account, self._signer.open(wanted.quote_id)
-        if quoted is None or quoted.account != account or quoted.market_data != self.rules.market_data:
+        answer = await floor.transact(claim, decide)
+        if answer.replayed or order.dry_run:
+            return answer
+        if self._filled is not None and answer.decision is not None and answer.reject_code is None:
+            self._filled(answer.decision)
+        return replace(answer, ledger_ms=(floor.clock.now_ns() - began_ns) / MS)
+
+    def _terms(self, order: Order) -> Terms:
+        """Bring an order to one form, as far as the record is not needed for it."""
+        wanted = order.terms
+        if isinstance(wanted, DirectOrder):
+            fault = Fault("/symbol", "unknown_symbol", "is not served", kind="pointer")
+            symbol = self.resolve(wanted.symbol, fault)
+            return Terms(symbol, wanted.side, wanted.ask, wanted.time_in_force)
+        if _is_firm(wanted.quote_id):
+            return Terms(
+                "", wanted.side, Ask(), TimeInForce.FOK, quote_id=wanted.quote_id, firm_quote_id=wanted.quote_id
+            )
+        return self._quoted_terms(order, wanted)
+
+    def _quoted_terms(self, order: Order, wanted: QuoteOrder) -> Terms:
+        rules, quoted = self._floor.rules, self._signer.open(wanted.quote_id)
+        if quoted is None or quoted.account != order.account or quoted.market_data != rules.market_data:
             raise RequestError("unknown_quote", "no such quote was given to this account")
         side = wanted.side or (next(iter(quoted.sides)) if len(quoted.sides) == 1 else None)
         if side is None:
@@ -322,29 +235,75 @@ class Desk:
         if side not in quoted.sides:
             raise _side_fault("conflicting_parameters", f"the quote has no {side} side")
         request, promised = quoted.request, quoted.sides[side]
-        used = await self._ledger.quote_used(quoted.nonce)
-        # Nothing is awaited between here and the decision: the time that counts is the fill's own.
-        if self._clock.utc() >= quoted.expires_at:
-            raise self._about_quote("quote_expired", "the quote's time is over", request, account)
-        self._refuse_late(order)
-        if used:
-            raise self._about_quote("quote_used", "the quote has been used", request, account)
-        tolerance_bps = self.rules.tolerance_bps if wanted.tolerance_bps is None else wanted.tolerance_bps
-        return _Terms(
+        tolerance_bps = rules.tolerance_bps if wanted.tolerance_bps is None else wanted.tolerance_bps
+        return Terms(
             symbol=request.symbol,
             side=side,
             # What was quoted is what is filled, however the amount was asked for.
             ask=Ask(promised.quantity, limit_price=request.ask.limit_price) if promised.fillable else request.ask,
             time_in_force=TimeInForce.FOK,
-            venues=self._chosen(request.venues, request.exclude_venues),
+            venues=self._floor.chosen(request),
             promise=Promise(promised, tolerance_bps),
             quote_id=wanted.quote_id,
             quote_key=quoted.nonce,
+            expires_at=quoted.expires_at,
             request=request,
         )
 
+    def _decision(self, order: Order, terms: Terms, ref: str, state: State) -> tuple[Decision, Changes]:
+        """Decide an order while all that it is about is ours."""
+        if terms.firm_quote_id is not None:
+            return self._firm_decision(order, terms, ref, state)
+        if terms.expires_at is not None and self._floor.clock.utc() >= terms.expires_at:
+            raise self._about_quote("quote_expired", "the quote's time is over", terms.request, order.account)
+        if terms.side is None:
+            raise ValueError("only a firm quote says its side itself")
+        looked = self._floor.look(terms.symbol, order.account, terms.venues)
+        if terms.promise is None and isinstance(looked, Snapshot):
+            refuse_amount(amount_faults(looked.book.shown, [terms.side], terms.ask), kind="pointer")
+        self._refuse_late(order)
+        if state.quote_used:
+            raise self._about_quote("quote_used", "the quote has been used", terms.request, order.account)
+        snapshot = there(looked)
+        priced = price(snapshot.book, terms.side, terms.ask, self._floor.rules.markup(order.account))
+        if terms.promise is None:
+            refuse_amount(total_faults([priced]), kind="pointer")
+        now = self._floor.now()
+        expired = released(state, now, FirmStatus.EXPIRED)
+        reject_code = refusal(priced, terms.time_in_force, terms.promise)
+        return decided(
+            order,
+            terms,
+            ref,
+            priced,
+            snapshot,
+            expired,
+            expired.holdings or state.holdings,
+            self._floor.rules,
+            now,
+            reject_code,
+        )
+
+    def _firm_decision(self, order: Order, terms: Terms, ref: str, state: State) -> tuple[Decision, Changes]:
+        quote, now = state.firm, self._floor.now()
+        if quote is None:
+            raise RequestError("unknown_quote", "no such quote was given to this account")
+        if terms.side not in (None, quote.side):
+            raise _side_fault("conflicting_parameters", f"the quote has no {terms.side} side")
+        refused = _firm_refusal(quote, self._floor.clock.utc() >= quote.expires_at)
+        if refused is not None:
+            raise self._about_quote(*refused, quote.request, order.account)
+        self._refuse_late(order)
+        expired = released(state, now, FirmStatus.EXPIRED)
+        held = self._floor.taken.held(quote.quote_id)
+        holdings = expired.holdings or state.holdings
+        try:
+            return filled_as_promised(order, quote, ref, held, expired, holdings, self._floor.rules, now)
+        except AmountTooLarge:
+            raise too_large("pointer") from None
+
     def _refuse_late(self, order: Order) -> None:
-        if order.valid_until is not None and self._clock.utc() > order.valid_until:
+        if order.valid_until is not None and self._floor.clock.utc() > order.valid_until:
             fault = Fault("/valid_until", "order_expired", "has passed", kind="pointer")
             raise RequestError("order_expired", "the order's valid_until has passed", [fault])
 
@@ -366,97 +325,40 @@ class Desk:
         Raises:
             RequestError: With *fault*, and the nearest symbol, if none is meant or more than one could be.
         """
-        symbol = resolve(text, self._market.symbols)
+        symbols: Collection[str] = self._floor.market.symbols
+        symbol = resolve(text, symbols)
         if symbol is None:
-            near = nearest(text, self._market.symbols)
+            near = nearest(text, symbols)
             fault = replace(fault, suggested=near[0] if near else None)
             raise RequestError("unknown_symbol", "this symbol is not served", [fault])
         return symbol
 
-    def look(self, symbol: str) -> Snapshot:
+    def look(self, symbol: str, account: str) -> Snapshot:
         """
-        Give a symbol's consolidated book as it is now.
+        Give a symbol's consolidated book as it is now for an account.
 
         Raises:
             Unavailable: If there is none that can be believed.
         """
-        return self._snapshot(symbol, None)
-
-    def _look(self, symbol: str, chosen: Collection[str] | None) -> Snapshot | NoBook:
-        """Look at the market once; what is seen here is what is checked, priced and filled."""
-        if symbol not in self._market.symbols:
-            raise RequestError("unknown_symbol", "the quote's symbol is no longer served")
-        return self._market.book(symbol, self._clock.now_ns(), chosen)
-
-    def _snapshot(self, symbol: str, chosen: Collection[str] | None) -> Snapshot:
-        return _there(self._look(symbol, chosen))
-
-    def _chosen(self, venues: Collection[str] | None, exclude_venues: Collection[str] | None) -> frozenset[str] | None:
-        if venues is None and exclude_venues is None:
-            return None
-        chosen = self._venues if venues is None else frozenset(venues)
-        return chosen - frozenset(exclude_venues or ())
-
-    def _execution(self, decision: Decision) -> Execution:
-        rejected = decision.reject_code is not None
-        priced = decision.priced
-        return Execution(
-            execution_id=decision.execution_id,
-            account=decision.order.account,
-            client_order_id=decision.order.client_order_id,
-            fingerprint=decision.order.fingerprint,
-            quote_key=decision.quote_key,
-            market_data=decision.market_data,
-            status=decision.status,
-            reject_code=decision.reject_code,
-            symbol=decision.symbol,
-            side=decision.side.value,
-            time_in_force=decision.time_in_force.value,
-            requested_quantity=priced.ask.quantity,
-            requested_total=priced.ask.total,
-            filled_quantity=0 if rejected else priced.quantity,
-            subtotal=0 if rejected else priced.subtotal,
-            fees=0 if rejected else priced.fees,
-            markup=0 if rejected else priced.markup,
-            total=0 if rejected else priced.total,
-            fills=() if rejected else executed_fills(decision),
-            executed_at=decision.executed_at,
-            receipt=self._receipt(decision),
-        )
+        return there(self._floor.look(symbol, account))
 
 
-def executed_fills(decision: Decision) -> tuple[ExecutedFill, ...]:
-    """Give a decision's fills with the age and number of the books they came from."""
-    sources = {source.venue: source for source in decision.snapshot.sources}
-    return tuple(
-        ExecutedFill(
-            venue=fill.venue,
-            symbol=fill.symbol,
-            price=fill.price,
-            quantity=fill.quantity,
-            subtotal=fill.subtotal,
-            fee=fill.fee,
-            markup=fill.markup,
-            book_age_ms=sources[fill.venue].age_ms or 0,
-            sequence=sources[fill.venue].sequence,
-            hop=fill.hop,
-        )
-        for fill in decision.priced.fills
-    )
+_BEFORE_THE_RECORD = ("no_fresh_market_data", "venues_disagree", "shutting_down")
+"""Refusals of what may have been executed long ago."""
 
 
-def _there(looked: Snapshot | NoBook) -> Snapshot:
-    if isinstance(looked, NoBook):
-        raise Unavailable(looked.code, looked.detail, sources=looked.sources)
-    return looked
+def _is_firm(quote_id: str) -> bool:
+    return len(quote_id) == 32
 
 
-def _refuse_amount(faults: Sequence[Fault], kind: str = "parameter") -> None:
-    """Refuse an amount that no venue would accept; the first fault's code is the refusal's."""
-    if faults:
-        prefix = "/" if kind == "pointer" else ""
-        faults = [replace(fault, where=prefix + fault.where, kind=kind) for fault in faults]
-        raise RequestError(faults[0].code, f"the {faults[0].where.lstrip('/')} {faults[0].detail}", faults)
+def _firm_refusal(quote: FirmQuote, late: bool) -> tuple[str, str] | None:
+    if quote.status is FirmStatus.USED:
+        return "quote_used", "the quote has been used"
+    if quote.status is FirmStatus.EXPIRED or (quote.open and late):
+        return "quote_expired", "the quote's time is over"
+    if not quote.open:
+        return "quote_void", "the quote was let go"
+    return None
 
 
 def _replay(stored: StoredExecution, order: Order) -> Answer:
@@ -469,6 +371,10 @@ def _side_fault(code: str, detail: str) -> RequestError:
     return RequestError(code, detail, [Fault("/side", code, detail, kind="pointer")])
 
 
-def _to_milliseconds(moment: datetime) -> datetime:
-    """Cut a time to what answers show, so that what is shown is what counts."""
-    return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
+def too_large(kind: str) -> RequestError:
+    """Say that an amount is more than a ledger can hold."""
+    where = "/quantity" if kind == "pointer" else "quantity"
+    detail = "comes to more than the ledger can hold"
+    return RequestError(
+        "quantity_too_large", f"the order {detail}", [Fault(where, "quantity_too_large", detail, kind=kind)]
+    )

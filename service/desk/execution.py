@@ -50,6 +50,9 @@ class Execution:
         reject_code: A code of the contract if rejected, else None.
         requested_quantity: A whole number of 10**-18 of the base asset; None where a total was asked for.
         fills: Best first; empty if rejected.
+        quote_id: As the client sent it, or None.
+        versus_quote_bps: How much worse (positive) or better than quoted, a whole number of 10**-4; None without one.
+        balances: What a fill made of the account's: asset, before and after, whole numbers of 10**-8.
         receipt: The answer's JSON body, given again byte for byte whenever this execution is asked for.
     """
 
@@ -73,4 +76,12 @@ class Execution:
     total: int
     fills: tuple[ExecutedFill, ...]
     executed_at: datetime
-    receipt: bytes
+    quote_id: str | None = None
+    versus_quote_bps: int | None = None
+    balances: tuple[tuple[str, int, int], ...] = ()
+    receipt: bytes = b""
+
+    @property
+    def uses_quote(self) -> bool:
+        """Tell whether the quote that it was made on, if there was one, is used up."""
+        return self.status != REJECTED

@@ -1,29 +1,23 @@
 """The durable record, as the desk sees it.
 
-Acknowledged means on disk: when ``record`` returns, the transaction has been synced.  Every method may raise
-``service.errors.Unavailable("ledger_unavailable", …)``; nothing was written then.
+Acknowledged means on disk: when ``transact`` returns, the transaction has been synced.  Every method may raise
+``service.errors.Unavailable("ledger_unavailable", …)``; nothing was written then.  ``transact`` may also raise
+``service.errors.OutcomeUnknown``: only asking again tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from service.desk.accounts import Entry, Holdings
 from service.desk.execution import Execution
+from service.desk.firm import FirmQuote
+from service.market.taken import Lot
 
-
-class Outcome(StrEnum):
-    """What became of an execution handed to ``Ledger.record``."""
-
-    RECORDED = "recorded"
-    """It is on record now."""
-    KNOWN = "known"
-    """This account's ``client_order_id`` was on record before; nothing was written."""
-    QUOTE_USED = "quote_used"
-    """Another fill has used the quote; nothing was written."""
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +30,7 @@ class StoredExecution:
     fingerprint: bytes
     status: str
     reject_code: str | None
+    executed_at: datetime
     receipt: bytes
 
 
@@ -44,6 +39,34 @@ class Page:
     """Executions newest first, and the ``after`` of the next page, or None on the last."""
 
     executions: tuple[StoredExecution, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """
+    A line of an account's ledger.
+
+    Args:
+        number: Sorts as the lines were written; unique.
+        kind: ``execution``, ``account``, ``deposit`` or ``reset``.
+        ref: Of the execution, or of the deposit or reset.
+        amount: A whole number of 10**-8.
+    """
+
+    number: int
+    kind: str
+    ref: str
+    asset: str
+    amount: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """Entries newest first, and the ``after`` of the next page, or None on the last."""
+
+    entries: tuple[StoredEntry, ...]
     next_after: int | None
 
 
@@ -62,30 +85,116 @@ class StoredKey:
     revoked_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    What a transaction is about: all of it is locked against every other transaction and read before the decision.
+
+    Args:
+        ref: Names what would be written, unique for ever; 32 hex digits.
+        account: Whose holdings it is about.
+        now: UTC; its day is the one whose turnover counts.
+        symbols: What it may take liquidity of, stable pairs included.
+        client_order_id: Or None where it is no order.
+        quote_key: Of the indicative quote that would be used, or None.
+        firm_quote_id: Of the firm quote that it is about, or None.
+    """
+
+    ref: str
+    account: str
+    now: datetime
+    symbols: tuple[str, ...] = ()
+    client_order_id: str | None = None
+    quote_key: bytes | None = None
+    firm_quote_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """
+    What a decision is made from: what is on record, and what the transaction has decided before.
+
+    Args:
+        known: What the claim's ``client_order_id`` stands for, or None.
+        quote_used: A fill has used the quote.
+        opened: The account exists; one that does not is opened with its starting balances by whatever is written first.
+        firm: The firm quote that was asked about, if it is the account's.
+        open_firm: The account's open firm quotes, oldest first, expired ones too.
+        lots: What is on record of the claim's symbols, or of its firm quote, as taken by other processes, or as held by
+            any; of one that does not share its record, nothing.
+    """
+
+    known: StoredExecution | None
+    quote_used: bool
+    opened: bool
+    holdings: Holdings
+    firm: FirmQuote | None
+    open_firm: tuple[FirmQuote, ...]
+    lots: tuple[Lot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """
+    What a decision writes, in one transaction.
+
+    Args:
+        kind: ``execution``, ``deposit``, ``reset`` or ``firm_quote``; ``quiet`` is not a matter of the journal.
+        holdings: The account's, afterwards; None leaves them.  Positions that are not in them are over.
+        entries: Sum to zero per asset.
+        lots: Liquidity that is taken or held from now on.
+        released: Firm quotes whose hold of liquidity ends.
+        firm: Firm quotes that are new or have another status.
+    """
+
+    kind: str
+    execution: Execution | None = None
+    holdings: Holdings | None = None
+    entries: tuple[Entry, ...] = ()
+    lots: tuple[Lot, ...] = ()
+    released: tuple[str, ...] = ()
+    firm: tuple[FirmQuote, ...] = ()
+
+
+Decide = Callable[[State], tuple[R, Changes | None]]
+"""
+A decision: what to answer, and what to write, if anything.
+
+It runs on the event loop while all that was claimed is locked, awaits nothing, and may be called again where an attempt
+could not be written.  What it raises is the caller's; nothing is written then.
+"""
+
+
 class Ledger(Protocol):
-    """The record behind the desk.  One writer; any number of concurrent callers."""
+    """The record behind the desk; any number of concurrent callers."""
 
     @property
     def ledger_id(self) -> str:
         """Give the 32 hex digits that name this record, made when it was created."""
 
-    async def record(self, execution: Execution) -> tuple[Outcome, StoredExecution | None]:
-        """
-        Write an execution with its fills and its use of the quote, in one transaction, and sync it.
+    @property
+    def shared(self) -> bool:
+        """Tell whether other processes write into it too."""
 
-        Returns:
-            (RECORDED, itself), (KNOWN, what was there) or (QUOTE_USED, None).  A known ``client_order_id``
-            is looked for before the quote's use.
-        """
+    @property
+    def instance(self) -> str:
+        """Name this process in the firm quotes that it gives."""
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """Give the journal's last number and hash, as far as this process knows."""
+
+    async def transact(self, claim: Claim, decide: Decide[R]) -> R:
+        """Lock and read what is claimed, decide, write, sync: all in one transaction, or nothing of it."""
+
+    async def open_account(self, account: str, now: datetime) -> bool:
+        """Open an account with the starting balances; False if it is open already."""
 
     async def find_client_order(self, account: str, client_order_id: str) -> StoredExecution | None:
         """Give what this account's order id stands for, or None."""
 
     async def find_execution(self, account: str, execution_id: str) -> StoredExecution | None:
         """Give an execution of this account, or None; another account's is None too."""
-
-    async def quote_used(self, quote_key: bytes) -> bool:
-        """Tell whether a fill has used this quote."""
 
     async def executions(
         self,
@@ -105,6 +214,35 @@ class Ledger(Protocol):
             after: ``Page.next_after`` of the page before.
             limit: 1 to 500.
         """
+
+    async def holdings(self, account: str, now: datetime) -> Holdings | None:
+        """Give what an account has, or None if there is no such account."""
+
+    async def entries(
+        self, account: str, *, asset: str | None = None, after: int | None = None, limit: int = 50
+    ) -> EntryPage:
+        """List an account's entries, newest first; *after* and *limit* as of ``executions``."""
+
+    async def firm_quote(self, account: str, quote_id: str) -> FirmQuote | None:
+        """Give a firm quote of this account, or None; another account's is None too."""
+
+    async def open_firm_quotes(self) -> Sequence[FirmQuote]:
+        """Give all open firm quotes, of every account."""
+
+    async def orphaned(self) -> Sequence[FirmQuote]:
+        """Give the open firm quotes of processes that are no more."""
+
+    async def lots(self) -> Sequence[Lot]:
+        """Give all liquidity that is still charged."""
+
+    async def keep_lots(self, lots: Collection[Lot]) -> None:
+        """Write down what is left of lots that are not over."""
+
+    async def add_realism(self, execution_id: str, message: bytes) -> None:
+        """Keep what was seen after a fill, as JSON."""
+
+    async def realism(self, execution_ids: Collection[str]) -> Mapping[str, bytes]:
+        """Give what was seen after these fills, as far as it is on record."""
 
     async def add_key(self, key: StoredKey) -> None:
         """Keep a new key."""

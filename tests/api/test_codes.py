@@ -135,6 +135,30 @@ async def quote_of_another_account(house):
     return await house.execute(body, key="bob")
 
 
+async def firm_quote_of_another_account(house):
+    given = (await house.firm()).json
+    return await house.get(f"/v1/quotes/{given['quote_id']}", key="bob")
+
+
+async def firm_quote_let_go_by_another_account(house):
+    given = (await house.firm()).json
+    return await house.ask("DELETE", f"/v1/quotes/{given['quote_id']}", key="bob")
+
+
+async def firm_quote_executed_by_another_account(house):
+    given = (await house.firm()).json
+    return await house.execute({"quote_id": given["quote_id"], "client_order_id": "a"}, key="bob")
+
+
+async def no_such_account_to_fund(house):
+    body = {"asset": "BTC", "amount": "1"}
+    return await house.ask("POST", "/v1/admin/accounts/nobody/deposits", body=body, key="admin")
+
+
+async def no_such_account_to_reset(house):
+    return await house.ask("POST", "/v1/admin/accounts/nobody/reset", key="admin")
+
+
 async def unknown_execution(house):
     return await house.get("/v1/executions/" + "0" * 32)
 
@@ -171,6 +195,54 @@ async def notional_too_small(house):
 
 async def notional_too_small_of_a_total(house):
     return await house.buy(symbol="BTC/USDT", quantity=None, total="0.00000001")
+
+
+DEEP = {("kraken", "BTC/USDT"): "99999999 63999 .\n. 64001 99999999"}
+
+
+async def quantity_too_large(house):
+    house.show(DEEP)
+    return await house.buy(quantity="99999999")
+
+
+async def quantity_too_large_of_a_dry_run(house):
+    house.show(DEEP)
+    return await house.buy(quantity="99999999", dry_run=True)
+
+
+async def quantity_too_large_of_a_firm_quote(house):
+    house.show(DEEP)
+    return await house.firm(quantity="99999999")
+
+
+async def quantity_too_large_of_a_deposit(house):
+    await house.ask("POST", "/v1/admin/accounts", body={"account": "carol"}, key="admin")
+    body = {"asset": "BTC", "amount": "99999999999"}
+    return await house.ask("POST", "/v1/admin/accounts/carol/deposits", body=body, key="admin")
+
+
+async def too_many_open_quotes(house):
+    for _ in range(20):
+        assert 201 == (await house.firm(quantity="0.001")).status
+    return await house.firm(quantity="0.001")
+
+
+async def quote_void(house):
+    given = (await house.firm()).json
+    await house.ask("DELETE", f"/v1/quotes/{given['quote_id']}")
+    return await house.execute({"quote_id": given["quote_id"], "client_order_id": "a"})
+
+
+async def firm_quote_expired(house):
+    given = (await house.firm()).json
+    house.clock.advance(3_000)
+    return await house.execute({"quote_id": given["quote_id"], "client_order_id": "a"})
+
+
+async def firm_quote_used(house):
+    given = (await house.firm()).json
+    await house.execute({"quote_id": given["quote_id"], "client_order_id": "first"})
+    return await house.execute({"quote_id": given["quote_id"], "client_order_id": "second"})
 
 
 async def quote_expired(house):
@@ -223,8 +295,28 @@ async def insufficient_liquidity(house):
     return await house.buy(quantity="5000")
 
 
+async def insufficient_balance(house):
+    house.show(DEEP)
+    return await house.buy(quantity="2000")
+
+
+async def insufficient_balance_for_a_firm_quote(house):
+    house.show(DEEP)
+    return await house.firm(quantity="2000")
+
+
+async def risk_limit(house):
+    house.show(DEEP)
+    return await house.buy(quantity="1000.00001")
+
+
+async def risk_limit_of_a_firm_quote(house):
+    house.show(DEEP)
+    return await house.firm(quantity="1000.00001")
+
+
 async def execution_in_progress(house):
-    gate = house.ledger.gates["record"] = asyncio.Event()
+    gate = house.ledger.gates["transact"] = asyncio.Event()
     first = asyncio.create_task(house.buy())
     await house.ledger.waiting.wait()
     second = await house.buy()
@@ -251,13 +343,17 @@ async def venues_disagree(house):
 LOW, HIGH = "1 2500 .\n. 2501 1", "1 2540 .\n. 2541 1"
 
 
+async def too_few_venues_for_a_firm_quote(house):
+    return await house.firm(venues="kraken")
+
+
 async def overloaded(house):
-    house.ledger.trouble["record"] = Unavailable("overloaded", "too many orders wait")
+    house.ledger.trouble["transact"] = Unavailable("overloaded", "too many orders wait")
     return await house.buy()
 
 
 async def ledger_unavailable(house):
-    house.ledger.trouble["find_client_order"] = Unavailable("ledger_unavailable", "the disk is full")
+    house.ledger.trouble["transact"] = Unavailable("ledger_unavailable", "the disk is full")
     return await house.buy()
 
 
@@ -272,12 +368,12 @@ async def shutting_down_is_not_ready(house):
 
 
 async def outcome_unknown(house):
-    house.ledger.trouble["record"] = OutcomeUnknown("outcome_unknown", "the record did not answer in time")
+    house.ledger.trouble["transact"] = OutcomeUnknown("outcome_unknown", "the record did not answer in time")
     return await house.buy()
 
 
 async def internal_error(house):
-    house.ledger.trouble["record"] = RuntimeError("secret detail")
+    house.ledger.trouble["transact"] = RuntimeError("secret detail")
     return await house.buy()
 
 
@@ -309,6 +405,11 @@ CASES = {
     unknown_symbol_of_an_order: "unknown_symbol",
     unknown_quote: "unknown_quote",
     quote_of_another_account: "unknown_quote",
+    firm_quote_of_another_account: "unknown_quote",
+    firm_quote_let_go_by_another_account: "unknown_quote",
+    firm_quote_executed_by_another_account: "unknown_quote",
+    no_such_account_to_fund: "not_found",
+    no_such_account_to_reset: "not_found",
     unknown_execution: "unknown_execution",
     execution_of_another_account: "unknown_execution",
     unknown_client_order_id: "unknown_execution",
@@ -318,6 +419,14 @@ CASES = {
     quantity_too_small: "quantity_too_small",
     notional_too_small: "notional_too_small",
     notional_too_small_of_a_total: "notional_too_small",
+    quantity_too_large: "quantity_too_large",
+    quantity_too_large_of_a_dry_run: "quantity_too_large",
+    quantity_too_large_of_a_firm_quote: "quantity_too_large",
+    quantity_too_large_of_a_deposit: "quantity_too_large",
+    too_many_open_quotes: "too_many_open_quotes",
+    quote_void: "quote_void",
+    firm_quote_expired: "quote_expired",
+    firm_quote_used: "quote_used",
     quote_expired: "quote_expired",
     order_expired: "order_expired",
     quote_used: "quote_used",
@@ -325,9 +434,14 @@ CASES = {
     limit_not_met: "limit_not_met",
     slippage_exceeded: "slippage_exceeded",
     insufficient_liquidity: "insufficient_liquidity",
+    insufficient_balance: "insufficient_balance",
+    insufficient_balance_for_a_firm_quote: "insufficient_balance",
+    risk_limit: "risk_limit",
+    risk_limit_of_a_firm_quote: "risk_limit",
     execution_in_progress: "execution_in_progress",
     no_fresh_market_data: "no_fresh_market_data",
     no_fresh_market_data_for_readiness: "no_fresh_market_data",
+    too_few_venues_for_a_firm_quote: "no_fresh_market_data",
     venues_disagree: "venues_disagree",
     overloaded: "overloaded",
     ledger_unavailable: "ledger_unavailable",
@@ -338,13 +452,23 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("refused", "code"), CASES.items(), ids=lambda value: getattr(value, "__name__", value))
-async def test_refusal_says_its_code_and_what_to_do(house, monkeypatch, refused, code):
+CAREFUL = {"risk": {"position_max": {"BTC": 1000}}}
+
+
+def asked(*cases):
+    """Give refusals with the settings under which each comes about."""
+    rows = [(CAREFUL if CASES[case] == "risk_limit" else {}, case) for case in cases]
+    names = [case.__name__ for case in cases]
+    return pytest.mark.parametrize(("house", "case"), rows, ids=names, indirect=["house"])
+
+
+@asked(*CASES)
+async def test_refusal_says_its_code_and_what_to_do(house, monkeypatch, case):
     """
     Each refusal has the contract's code and status, and a body that says whether to retry and what happened.
     """
     monkeypatch.setattr(desk_module, "IN_PROGRESS_WAIT_S", 0.05)
-    reply = await refused(house)
+    reply, code = await case(house), CASES[case]
 
     assert (CODES[code].status, code) == (reply.status, reply.code)
 
@@ -381,7 +505,7 @@ async def test_refusals_for_market_data_name_every_venue_and_reason(house):
     assert not any(source["used"] for source in sources)
 
 
-@pytest.mark.parametrize("case", [quote_expired, quote_used, price_moved], ids=lambda case: case.__name__)
+@asked(quote_expired, quote_used, price_moved, quote_void, firm_quote_expired, firm_quote_used)
 async def test_refusal_about_a_quote_carries_a_fresh_one(house, case):
     """
     A retry takes one round trip: the new quote is executable as it stands.
@@ -392,9 +516,7 @@ async def test_refusal_about_a_quote_carries_a_fresh_one(house, case):
     assert (201, fresh["buy"]["total"]) == (reply.status, reply.json["total"])
 
 
-@pytest.mark.parametrize(
-    "case", [price_moved, limit_not_met, slippage_exceeded, insufficient_liquidity], ids=lambda case: case.__name__
-)
+@asked(price_moved, limit_not_met, slippage_exceeded, insufficient_liquidity, insufficient_balance, risk_limit)
 async def test_evaluated_refusal_is_recorded_and_given_again(house, case):
     """
     A refused order is on record: the same id gets the same status, code and execution, though the market moves on.
@@ -414,19 +536,18 @@ async def test_evaluated_refusal_is_recorded_and_given_again(house, case):
         )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        unknown_field,
-        order_expired,
-        unknown_symbol_of_an_order,
-        unknown_quote,
-        quantity_step_of_an_order,
-        notional_too_small_of_a_total,
-        overloaded,
-        ledger_unavailable,
-    ],
-    ids=lambda case: case.__name__,
+@asked(
+    unknown_field,
+    order_expired,
+    unknown_symbol_of_an_order,
+    unknown_quote,
+    quantity_step_of_an_order,
+    notional_too_small_of_a_total,
+    quantity_too_large,
+    quote_void,
+    firm_quote_expired,
+    overloaded,
+    ledger_unavailable,
 )
 async def test_other_refusals_do_not_use_up_the_id(house, case):
     """

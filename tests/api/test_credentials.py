@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from service.api.routes import API
+from service.api.handlers import API
 
 ROUTES = [
     ("GET", "/quote?symbol=BTC/USDT&quantity=1", "quote"),
@@ -23,9 +23,24 @@ ROUTES = [
     ("GET", "/v1/depth?symbol=BTC/USDT&bps=5", "quote"),
     ("GET", "/v1/venues", "quote"),
     ("GET", "/v1/symbols", "quote"),
+    ("POST", "/v1/quotes", "quote+execute"),
+    ("GET", "/v1/quotes/" + "0" * 32, "quote"),
+    ("DELETE", "/v1/quotes/" + "0" * 32, "quote"),
+    ("GET", "/v1/account", "account"),
+    ("GET", "/v1/account/entries", "account"),
+    ("POST", "/v1/admin/accounts", "admin"),
+    ("POST", "/v1/admin/accounts/carol/deposits", "admin"),
+    ("POST", "/v1/admin/accounts/carol/reset", "admin"),
 ]
 OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js"]
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
+BODIES = {
+    "/execute": BUY,
+    "/v1/execute": BUY,
+    "/v1/quotes": {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2"},
+    "/v1/admin/accounts": {"account": "carol"},
+    "/v1/admin/accounts/carol/deposits": {"asset": "BTC", "amount": "1"},
+}
 
 
 def test_every_route_has_a_row(house):
@@ -35,7 +50,7 @@ def test_every_route_has_a_row(house):
     patterns = {resource.canonical for resource in house.app.router.resources()}
     listed = {path.partition("?")[0] for _, path, _ in ROUTES} | set(OPEN)
     listed = {path.replace("0" * 32, "{id}").replace("by-client-id/a", "by-client-id/{client_order_id}")
-              .replace("init.js", "{file}") for path in listed}  # fmt: skip
+              .replace("init.js", "{file}").replace("/carol/", "/{account}/") for path in listed}  # fmt: skip
     assert patterns == listed
 
 
@@ -44,7 +59,7 @@ async def test_route_is_for_keys_of_its_scope(house, method, path, scope):
     """
     Without a valid key nothing is answered, and a valid one is good for its own scope only.
     """
-    body = BUY if method == "POST" else None
+    body, scopes = BODIES.get(path), scope.split("+")
     for key in (None, "revoked", "unknown", "test_mode", "other_pepper"):
         reply = await house.ask(method, path, key=key, body=body)
         assert (key, "unauthenticated") == (key, reply.code)
@@ -52,9 +67,10 @@ async def test_route_is_for_keys_of_its_scope(house, method, path, scope):
     for key in ("quote", "execute", "account", "admin"):
         reply = await house.ask(method, path, key=key, body=body)
         refused = reply.status in (401, 403)
-        assert (key, key != scope) == (key, refused)
+        assert (key, [key] != scopes) == (key, refused)
         if refused:
-            assert ("insufficient_scope", True) == (reply.code, repr(scope) in reply.json["detail"])
+            missing = next(one for one in scopes if one != key)
+            assert ("insufficient_scope", True) == (reply.code, repr(missing) in reply.json["detail"])
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -287,7 +303,7 @@ async def test_key_is_not_in_the_line_of_a_bug(house):
     A traceback says where it happened, not what was sent; nor does the standard library's logging.
     """
     key = house.keys["all"]
-    house.ledger.trouble["record"] = RuntimeError(f"lost {key}")
+    house.ledger.trouble["transact"] = RuntimeError(f"lost {key}")
     reply = await house.buy()
     logging.getLogger("aiohttp.server").error("Error handling %s", {"X-API-Key": key})
     with warnings.catch_warnings():
@@ -395,7 +411,7 @@ async def test_order_of_a_client_that_has_left_is_finished(house):
     """
     Who hangs up has still traded: the order is recorded, and the same request gets its answer.
     """
-    gate = house.ledger.gates["record"] = asyncio.Event()
+    gate = house.ledger.gates["transact"] = asyncio.Event()
     body = json.dumps(BUY)
     head = f"POST /execute HTTP/1.1\r\nHost: x\r\nX-API-Key: {house.keys['all']}\r\nContent-Type: application/json\r\n"
     _, writer = await asyncio.open_connection(house.client.host, house.client.port)
@@ -415,7 +431,7 @@ async def test_stopping_service_finishes_what_is_under_way(house):
     """
     An order that was being recorded when the desk closed is answered; the next one is not taken.
     """
-    gate = house.ledger.gates["record"] = asyncio.Event()
+    gate = house.ledger.gates["transact"] = asyncio.Event()
     first = asyncio.create_task(house.buy())
     await house.ledger.waiting.wait()
     house.app[API].desk.close()

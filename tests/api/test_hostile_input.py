@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from service.api import middleware
+from service.api.fields import Amount
 from service.api.parsing import _faults, refused
 from service.api.problems import CODES
-from service.api.schemas import Amount, ExecuteBody
+from service.api.requests import ExecuteBody
 
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
 NOT_AMOUNTS = {

@@ -8,8 +8,9 @@ import re
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from service.api.fields import Amount
 from service.api.problems import CODES
-from service.api.schemas import ExecuteBody, QuoteQuery
+from service.api.requests import AccountBody, DepositBody, EntriesQuery, ExecuteBody, FirmQuoteBody, QuoteQuery
 from tests.api.conftest import OUTSIDE_OF_OPERATIONS, Reply, check_answer, document
 
 NOT_IN_THE_DOCUMENT = {"/openapi.json", "/docs", "/docs/{file}"}
@@ -86,7 +87,15 @@ def test_document_asks_for_a_key_where_the_service_does():
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "schema"), [("/quote", "get", QuoteQuery), ("/execute", "post", ExecuteBody)]
+    ("path", "method", "schema"),
+    [
+        ("/quote", "get", QuoteQuery),
+        ("/execute", "post", ExecuteBody),
+        ("/v1/quotes", "post", FirmQuoteBody),
+        ("/v1/account/entries", "get", EntriesQuery),
+        ("/v1/admin/accounts", "post", AccountBody),
+        ("/v1/admin/accounts/{account}/deposits", "post", DepositBody),
+    ],
 )
 def test_document_names_what_is_understood(path, method, schema):
     """
@@ -104,7 +113,7 @@ def test_document_names_what_is_understood(path, method, schema):
     assert set(schema().fields) == set(described)
     assert {name for name, field in schema().fields.items() if field.required} == required
     for name, field in schema().fields.items():
-        if type(field).__name__ == "Amount":
+        if isinstance(field, Amount):
             assert ("string", True) == (described[name]["type"], described[name]["pattern"].startswith("^(0|[1-9]"))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta, timezone
+from functools import partial
 
 import pytest
 
-from service.ledger.protocol import Outcome, Page, StoredExecution, StoredKey
-from tests.ledger.ledger_cases import NOON, execution, fill
+from service.ledger.protocol import Page, StoredExecution, StoredKey
+from tests.ledger.ledger_cases import NOON, Outcome, execution, fill, quote_used, record, unsettled
 
 QUOTE, OTHER_QUOTE = b"q" * 16, b"r" * 16
 
@@ -23,6 +24,7 @@ def stored(one):
         one.fingerprint,
         one.status,
         one.reject_code,
+        one.executed_at,
         one.receipt,
     )
 
@@ -53,7 +55,7 @@ async def test_recorded_execution_is_found_by_both_its_ids(ledger, changes):
     """
     one = execution(**changes)
 
-    assert (Outcome.RECORDED, stored(one)) == await ledger.record(one)
+    assert (Outcome.RECORDED, stored(one)) == await record(ledger, one)
     assert stored(one) == await ledger.find_client_order("demo", one.client_order_id)
     assert stored(one) == await ledger.find_execution("demo", one.execution_id)
 
@@ -64,7 +66,7 @@ async def test_empty_ledger_knows_nothing(ledger):
     """
     assert await ledger.find_client_order("demo", "a") is None
     assert await ledger.find_execution("demo", "a") is None
-    assert await ledger.quote_used(QUOTE) is False
+    assert await quote_used(ledger, QUOTE) is False
     assert Page((), None) == await ledger.executions("demo")
     assert [] == list(await ledger.keys())
 
@@ -74,11 +76,11 @@ async def test_known_order_gives_first_execution_and_writes_nothing(ledger):
     A second order under the same id gets what the first one became, whatever else it says.
     """
     first = execution("a")
-    await ledger.record(first)
+    await record(ledger, first)
 
     again = execution("a", status="rejected", fingerprint=b"x" * 32, quote_key=QUOTE)
 
-    assert (Outcome.KNOWN, stored(first)) == await ledger.record(again)
+    assert (Outcome.KNOWN, stored(first)) == await record(ledger, again)
     assert await ledger.find_execution("demo", again.execution_id) is None
     assert (stored(first),) == (await ledger.executions("demo")).executions
 
@@ -87,12 +89,12 @@ async def test_quote_is_used_by_the_first_fill_only(ledger):
     """
     A second fill on the same quote is refused, and its client_order_id stays free.
     """
-    await ledger.record(execution("a", quote_key=QUOTE))
+    await record(ledger, execution("a", quote_key=QUOTE))
 
-    assert (Outcome.QUOTE_USED, None) == await ledger.record(execution("b", quote_key=QUOTE))
+    assert (Outcome.QUOTE_USED, None) == await record(ledger, execution("b", quote_key=QUOTE))
     assert await ledger.find_client_order("demo", "b") is None
-    assert (await ledger.record(execution("b", quote_key=OTHER_QUOTE)))[0] is Outcome.RECORDED
-    assert await ledger.quote_used(QUOTE) and await ledger.quote_used(OTHER_QUOTE)
+    assert (await record(ledger, execution("b", quote_key=OTHER_QUOTE)))[0] is Outcome.RECORDED
+    assert await quote_used(ledger, QUOTE) and await quote_used(ledger, OTHER_QUOTE)
 
 
 async def test_known_order_is_looked_for_before_the_quotes_use(ledger):
@@ -100,28 +102,28 @@ async def test_known_order_is_looked_for_before_the_quotes_use(ledger):
     A retry of an order on a quote is answered from the record, not refused because that quote is used.
     """
     first = execution("a", quote_key=QUOTE)
-    await ledger.record(first)
+    await record(ledger, first)
 
-    assert (Outcome.KNOWN, stored(first)) == await ledger.record(execution("a", quote_key=QUOTE))
+    assert (Outcome.KNOWN, stored(first)) == await record(ledger, execution("a", quote_key=QUOTE))
 
 
 async def test_rejection_does_not_use_a_quote_up(ledger):
     """
     A refused order leaves its quote to the next one, before and after the quote is used.
     """
-    assert (await ledger.record(execution("a", status="rejected", quote_key=QUOTE)))[0] is Outcome.RECORDED
-    assert await ledger.quote_used(QUOTE) is False
-    assert (await ledger.record(execution("b", quote_key=QUOTE)))[0] is Outcome.RECORDED
-    assert (await ledger.record(execution("c", status="rejected", quote_key=QUOTE)))[0] is Outcome.RECORDED
+    assert (await record(ledger, execution("a", status="rejected", quote_key=QUOTE)))[0] is Outcome.RECORDED
+    assert await quote_used(ledger, QUOTE) is False
+    assert (await record(ledger, execution("b", quote_key=QUOTE)))[0] is Outcome.RECORDED
+    assert (await record(ledger, execution("c", status="rejected", quote_key=QUOTE)))[0] is Outcome.RECORDED
 
 
 async def test_partial_fill_uses_its_quote_up(ledger):
     """
     A part of a quote is a use of the quote.
     """
-    await ledger.record(execution(status="partially_filled", quote_key=QUOTE))
+    await record(ledger, execution(status="partially_filled", quote_key=QUOTE))
 
-    assert await ledger.quote_used(QUOTE)
+    assert await quote_used(ledger, QUOTE)
 
 
 async def test_accounts_do_not_see_each_other(ledger):
@@ -129,9 +131,9 @@ async def test_accounts_do_not_see_each_other(ledger):
     Another account's executions are absent, and its client_order_ids are free.
     """
     mine, theirs = execution("a"), execution("a", account="other")
-    await ledger.record(mine)
+    await record(ledger, mine)
 
-    assert (Outcome.RECORDED, stored(theirs)) == await ledger.record(theirs)
+    assert (Outcome.RECORDED, stored(theirs)) == await record(ledger, theirs)
     assert stored(mine) == await ledger.find_client_order("demo", "a")
     assert await ledger.find_execution("demo", theirs.execution_id) is None
     assert (stored(mine),) == (await ledger.executions("demo")).executions
@@ -159,15 +161,16 @@ async def test_listing_is_newest_first_and_filtered(ledger, filters, expected):
     An account's executions are listed from the newest, and only those that pass every filter.
     """
     for n, name in enumerate("abcdefg"):
-        await ledger.record(
+        await record(
+            ledger,
             execution(
                 name,
                 symbol="ETH/USDT" if name in "bdg" else "BTC/USDT",
                 status="rejected" if name in "df" else "filled",
                 executed_at=NOON + timedelta(seconds=n),
-            )
+            ),
         )
-        await ledger.record(execution(name, account="other"))
+        await record(ledger, execution(name, account="other"))
 
     page = await ledger.executions("demo", **filters)
 
@@ -181,14 +184,14 @@ async def test_pages_are_the_listing_cut_into_pieces(ledger, limit, symbol):
     Page after page gives each execution once, and what arrives meanwhile does not shift them.
     """
     for name in "abcdefg":
-        await ledger.record(execution(name))
-        await ledger.record(execution(name, account="other", symbol="ETH/USDT"))
+        await record(ledger, execution(name))
+        await record(ledger, execution(name, account="other", symbol="ETH/USDT"))
     pages, after = [], None
     while not pages or after is not None:
         page = await ledger.executions("demo", symbol=symbol, after=after, limit=limit)
         pages.append("".join(one.client_order_id for one in page.executions))
         after = page.next_after
-        await ledger.record(execution())
+        await record(ledger, execution())
 
     assert ["gfedcba"[start : start + limit] for start in range(0, 7, limit)] == pages
 
@@ -214,7 +217,7 @@ async def test_since_is_exact(ledger, since_us, zone_hours, expected):
     ``since`` takes what was executed at that moment or after it, in whatever time zone it is given.
     """
     for name, microsecond in (("a", 0), ("b", 123_000), ("c", 124_000), ("d", 125_000)):
-        await ledger.record(execution(name, executed_at=NOON.replace(microsecond=microsecond)))
+        await record(ledger, execution(name, executed_at=NOON.replace(microsecond=microsecond)))
 
     since = NOON.replace(microsecond=since_us).astimezone(timezone(timedelta(hours=zone_hours)))
 
@@ -228,7 +231,7 @@ async def test_since_long_ago_takes_everything(ledger, year):
     A year with fewer than four digits is before today, too.
     """
     one = execution()
-    await ledger.record(one)
+    await record(ledger, one)
 
     assert (stored(one),) == (await ledger.executions("demo", since=NOON.replace(year=year))).executions
 
@@ -239,13 +242,13 @@ async def test_concurrent_records_are_all_there_after_reopening(open_ledger):
     """
     ledger = open_ledger()
     orders = [execution(quote_key=n.to_bytes(16, "big")) for n in range(600)]
-    outcomes = await asyncio.gather(*map(ledger.record, orders))
+    outcomes = await asyncio.gather(*map(partial(record, ledger), orders))
     await ledger.close()
     ledger = open_ledger()
 
     assert [(Outcome.RECORDED, stored(one)) for one in orders] == outcomes
     assert list(map(stored, orders)) == [await ledger.find_client_order("demo", one.client_order_id) for one in orders]
-    assert all([await ledger.quote_used(one.quote_key) for one in orders])
+    assert all([await quote_used(ledger, one.quote_key) for one in orders])
 
 
 async def test_close_finishes_what_was_handed_over(open_ledger):
@@ -253,7 +256,7 @@ async def test_close_finishes_what_was_handed_over(open_ledger):
     Orders that wait when the ledger is closed are recorded and answered.
     """
     ledger = open_ledger()
-    waiting = [asyncio.ensure_future(ledger.record(execution())) for _ in range(50)]
+    waiting = [asyncio.ensure_future(record(ledger, execution())) for _ in range(50)]
     await asyncio.sleep(0)
     await ledger.close()
 
@@ -265,7 +268,7 @@ async def test_one_id_sent_many_times_at_once_is_one_execution(ledger):
     """
     Of concurrent orders with one client_order_id one is recorded, and all get that one.
     """
-    outcomes = await asyncio.gather(*(ledger.record(execution("a")) for _ in range(60)))
+    outcomes = await asyncio.gather(*(record(ledger, execution("a")) for _ in range(60)))
 
     assert {Outcome.RECORDED: 1, Outcome.KNOWN: 59} == Counter(outcome for outcome, _ in outcomes)
     assert 1 == len({one for _, one in outcomes})
@@ -277,7 +280,7 @@ async def test_one_quote_used_many_times_at_once_is_used_once(ledger):
     Of concurrent fills on one quote, of whatever account, one is recorded.
     """
     outcomes = await asyncio.gather(
-        *(ledger.record(execution(account=f"account-{n % 3}", quote_key=QUOTE)) for n in range(60))
+        *(record(ledger, execution(account=f"account-{n % 3}", quote_key=QUOTE)) for n in range(60))
     )
 
     assert {Outcome.RECORDED: 1, Outcome.QUOTE_USED: 59} == Counter(outcome for outcome, _ in outcomes)
@@ -289,25 +292,27 @@ async def test_failing_operation_fails_alone(ledger):
     """
     good = [execution() for _ in range(20)]
     broken = execution("broken", quote_key=QUOTE, fills=(fill(), fill(book_age_ms=None)))
-    results = await asyncio.gather(*map(ledger.record, [*good[:10], broken, *good[10:]]), return_exceptions=True)
+    results = await asyncio.gather(
+        *(record(ledger, one, unsettled) for one in [*good[:10], broken, *good[10:]]), return_exceptions=True
+    )
 
     assert isinstance(results.pop(10), Exception)
     assert [(Outcome.RECORDED, stored(one)) for one in good] == results
     assert await ledger.find_client_order("demo", "broken") is None
-    assert await ledger.quote_used(QUOTE) is False
+    assert await quote_used(ledger, QUOTE) is False
 
 
 async def test_caller_who_leaves_does_not_take_the_order_along(ledger):
     """
     A client that hangs up has its order recorded all the same, and finds it when it asks again.
     """
-    leaving = asyncio.ensure_future(ledger.record(execution("a")))
+    leaving = asyncio.ensure_future(record(ledger, execution("a")))
     await asyncio.sleep(0)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
 
-    assert (await ledger.record(execution("a")))[0] is Outcome.KNOWN
+    assert (await record(ledger, execution("a")))[0] is Outcome.KNOWN
 
 
 async def test_ledger_keeps_its_id(open_ledger):

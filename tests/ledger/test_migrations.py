@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -15,13 +16,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.ledger import schema, sqlite
-from service.ledger.protocol import Outcome, StoredKey
-from service.ledger.sqlite import SCHEMA_HEAD, SqliteLedger
-from tests.ledger.ledger_cases import NOON, execution
+from service.errors import ConfigError
+from service.ledger import records, schema, versions
+from service.ledger.postgres import PostgresLedger
+from service.ledger.protocol import StoredKey
+from service.ledger.sqlite import SqliteLedger
+from service.ledger.versions import SCHEMA_HEAD
+from tests.databases import ask, new_database
+from tests.ledger.ledger_cases import NOON, Outcome, execution, record
 
-MIGRATIONS = Path(sqlite.__file__).parent / "migrations"
-NEXT = "0003"
+MIGRATIONS = Path(versions.__file__).parent / "migrations"
+NEXT = "0004"
 LATER = f'''
 """A version to come."""
 import sqlalchemy as sa
@@ -43,7 +48,7 @@ async def path(tmp_path):
     path = tmp_path / "ledger.db"
     ledger = SqliteLedger.open(path, "simulated")
     await ledger.add_key(StoredKey("k", "demo", ("quote",), bytes(32), NOON, None))
-    await ledger.record(execution("a"))
+    await record(ledger, execution("a"))
     await ledger.close()
     return path
 
@@ -52,8 +57,8 @@ async def path(tmp_path):
 def later_version(tmp_path, monkeypatch):
     """Give the service another version of the schema; returns the file it stands in."""
     shutil.copytree(MIGRATIONS, tmp_path / "later" / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(sqlite, "__file__", str(tmp_path / "later" / "sqlite.py"))
-    monkeypatch.setattr(sqlite, "SCHEMA_HEAD", NEXT)
+    monkeypatch.setattr(versions, "__file__", str(tmp_path / "later" / "versions.py"))
+    monkeypatch.setattr(versions, "SCHEMA_HEAD", NEXT)
     file = tmp_path / "later" / "migrations" / "versions" / f"v{NEXT}_later.py"
     file.write_text(LATER)
     return file
@@ -69,11 +74,13 @@ def made_by(path, version):
         command.upgrade(config, version)
         older = sa.MetaData()
         older.reflect(connection)
+        stamp = {"ledger_id": "0" * 32, "mode": "simulated", "created_at": records.moment_text(NOON)}
+        connection.execute(older.tables["ledger"].insert(), stamp)
         old = execution("a")
-        row = {**schema.execution_row(old), "requested_quantity": "1.5"}
+        row = {**records.execution_row(old), "requested_quantity": "1.5"}
         executions, columns = older.tables["executions"], older.tables["executions"].columns
         connection.execute(executions.insert(), {name: row[name] for name in row if name in columns})
-        connection.execute(older.tables["fills"].insert(), schema.fill_rows(old, 1))
+        connection.execute(older.tables["fills"].insert(), records.fill_rows(old, 1))
     engine.dispose()
 
 
@@ -170,16 +177,17 @@ async def test_older_ledger_is_brought_forward(path, later_version, logged):
     await ledger.close()
 
 
-async def test_ledger_of_the_first_version_takes_new_orders(tmp_path):
+@pytest.mark.parametrize("version", ["0001", "0002"])
+async def test_ledger_of_an_earlier_version_takes_new_orders(tmp_path, version):
     """
     Whoever upgrades goes on with the record there is: with its quantities, and with orders for a total too.
     """
     path = tmp_path / "first.db"
-    made_by(path, "0001")
+    made_by(path, version)
     ledger = SqliteLedger.open(path, "simulated")
     try:
         assert await ledger.find_client_order("demo", "a") is not None
-        outcome, _ = await ledger.record(execution("b", requested_quantity=None, requested_total=1))
+        outcome, _ = await record(ledger, execution("b", requested_quantity=None, requested_total=1))
         assert outcome is Outcome.RECORDED
     finally:
         await ledger.close()
@@ -187,6 +195,45 @@ async def test_ledger_of_the_first_version_takes_new_orders(tmp_path):
         requested = "SELECT requested_quantity, requested_total FROM executions ORDER BY seq"
         assert [("1.5", None), (None, "0.00000001")] == connection.execute(requested).fetchall()
         assert [] == connection.execute("PRAGMA foreign_key_check").fetchall()
+        # The chain begins after what there was: with the opening of the account, whose order follows.
+        assert [(1, 3)] == connection.execute("SELECT journal_start, journal_seq FROM ledger").fetchall()
+        assert [(2, "account"), (3, "execution")] == connection.execute("SELECT seq, kind FROM journal").fetchall()
+
+
+async def test_postgres_migrations_end_at_the_tables_of_the_schema(postgres_url):
+    """
+    PostgreSQL, too, is brought to exactly what ``schema.py`` describes.
+    """
+    engine = sa.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert [] == compare_metadata(context, schema.metadata)
+    engine.dispose()
+
+
+async def test_processes_that_start_at_once_make_one_ledger(logged):
+    """
+    Of several replicas that start on an empty database one makes the tables, and all find the same record.
+    """
+    with new_database() as url:
+        opened = await asyncio.gather(*(asyncio.to_thread(PostgresLedger.open, url, "simulated") for _ in range(3)))
+        names = {ledger.ledger_id for ledger in opened}
+        for ledger in opened:
+            await ledger.close()
+
+    assert 1 == len(names)
+    assert 1 == [line["event"] for line in logged].count("ledger.migrated")
+
+
+async def test_newer_postgres_is_refused(postgres_url):
+    """
+    A database that a later version has brought forward is not touched by an older one.
+    """
+    ask(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(ConfigError, match="was made by a newer version of this service"):
+        PostgresLedger.open(postgres_url, "simulated")
+    assert [("9999",)] == ask(postgres_url, "SELECT version_num FROM alembic_version")
 
 
 async def test_failing_migration_leaves_nothing_half_done(path, later_version):
@@ -211,7 +258,7 @@ async def test_failing_first_migration_leaves_an_empty_file(tmp_path, later_vers
     later_version.write_text(LATER + "    op.execute('SELECT * FROM nowhere')\n")
     path = tmp_path / "new.db"
 
-    with pytest.raises(sqlite.ConfigError, match=r"new\.db cannot be used: no such table: nowhere"):
+    with pytest.raises(ConfigError, match=r"new\.db cannot be used: no such table: nowhere"):
         SqliteLedger.open(path, "simulated")
 
     assert ["BEGIN TRANSACTION;", "COMMIT;"] == dump(path)

@@ -6,10 +6,10 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from ledger_cases import execution
 
 from service.errors import ConfigError, Unavailable
 from service.ledger.sqlite import LedgerLocked, SqliteLedger
+from tests.ledger.ledger_cases import execution, record
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])
@@ -47,7 +47,7 @@ async def test_closed_ledger_refuses_at_once(tmp_path):
     await ledger.close()
 
     started = time.monotonic()
-    for late in (ledger.record(execution()), ledger.find_client_order("demo", "a"), ledger.keys()):
+    for late in (record(ledger, execution()), ledger.find_client_order("demo", "a"), ledger.keys()):
         with pytest.raises(Unavailable, match="ledger_unavailable"):
             await late
     assert time.monotonic() - started < 1
@@ -59,10 +59,10 @@ async def test_errors_do_not_repeat_what_was_to_be_written(tmp_path, logged):
     """
     ledger = SqliteLedger.open(tmp_path / "ledger.db", "simulated")
     first = execution(client_order_id="first")
-    await ledger.record(first)
+    await record(ledger, first)
 
     with pytest.raises((Unavailable, sa.exc.IntegrityError)) as refused:
-        await ledger.record(execution(client_order_id="clients-own", execution_id=first.execution_id))
+        await record(ledger, execution(client_order_id="clients-own", execution_id=first.execution_id))
 
     assert "clients-own" not in str(refused.value)
     assert "clients-own" not in repr(logged)

@@ -19,22 +19,25 @@ from exchanges.book import Side
 from exchanges.clock import SystemClock
 from exchanges.feed import Feeds, VenueConfig
 from service.accounting import plain, rate
-from service.api.render import receipt
-from service.desk.desk import Desk, DeskRules
+from service.api.render_record import receipt
+from service.desk.desk import Desk
+from service.desk.floor import DeskRules, Floor
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
 from service.desk.quote_id import QuoteSigner
 from service.errors import Unavailable
 from service.ledger.sqlite import SqliteLedger
 from service.market.screening import Rules
+from service.market.taken import OFF, TakenLiquidity
 from service.market.view import MarketView
 from tests.service import oracle
-from tests.service.shown import ask
+from tests.service.shown import ask, money
 
 SYMBOLS = ["BTC/USD", "ETH/USD"]
 FEES_BPS = {"bitfinex": "20", "bitstamp": "40", "coinbase": "60"}
 DEPTHS = {"bitfinex": 100, "bitstamp": 5_000, "coinbase": 5_000}
 EXCHANGES = {"bitfinex": "bitfinex", "bitstamp": "bitstamp", "coinbase": "coinbaseexchange"}
 MARKUP_BPS = "1.25"
+PLENTY = {asset: money("1000000000") for asset in ("USD", "BTC", "ETH")}
 # Above the venues' minimums, where routing has nothing to mend; see test_pricing_routing.py for where it has.
 QUANTITIES = ["0.12345", "1.5", "100", "1000000"]
 
@@ -157,9 +160,10 @@ class Service:
             {symbol: dict.fromkeys(EXCHANGES, symbol) for symbol in SYMBOLS},
         )
         self.clock = SystemClock()
-        rules = DeskRules(market_data="simulated", markup_rate=rate(Decimal(MARKUP_BPS)))
-        signer = QuoteSigner(bytes(range(32)))
-        self.desk = Desk(self.market, ledger, signer, self.clock, rules, list(EXCHANGES), receipt)
+        rules = DeskRules(market_data="simulated", markup_rate=rate(Decimal(MARKUP_BPS)), starting=PLENTY)
+        # Every order is held against the books as they were served, whatever the orders before it have taken.
+        floor = Floor(self.market, ledger, self.clock, rules, list(EXCHANGES), TakenLiquidity(OFF, 0))
+        self.desk = Desk(floor, QuoteSigner(bytes(range(32))), receipt)
 
     async def when_live(self, ask):
         """Ask again as long as a machine that is too busy makes the books unusable; nothing was executed then."""
@@ -170,7 +174,7 @@ class Service:
                 await self.venues.served_once_more()
 
     async def book(self, symbol):
-        return self.desk.look(symbol).book
+        return self.desk.look(symbol, "alice").book
 
     async def quote(self, symbol, quantity, *sides):
         return self.desk.quote("alice", QuoteRequest(symbol, ask(quantity), sides))
@@ -216,7 +220,7 @@ async def service(venues, tmp_path):
             for name, exchange in EXCHANGES.items()
         ]  # fmt: skip
         feeds = Feeds(configs, SYMBOLS, Decimal(1_000), SystemClock())
-        ledger = SqliteLedger.open(tmp_path / "ledger.db", "simulated")
+        ledger = SqliteLedger.open(tmp_path / "ledger.db", "simulated", PLENTY)
         try:
             await feeds.start()
             async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""Run the migrations on the connection that ``service.ledger.sqlite`` hands over."""
+"""Run the migrations on the connection that ``service.ledger.sql`` hands over."""
 
 from alembic import context
 

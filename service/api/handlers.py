@@ -1,0 +1,160 @@
+"""What all routes share: what they answer from, how they are described, how an answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp_apispec import docs, response_schema
+
+from exchanges.board import Board, Tally
+from exchanges.book import units
+from exchanges.clock import Clock
+from service.accounting import MONEY_SCALE, money_text, price_text
+from service.api import answers
+from service.api.fields import VenueList
+from service.api.middleware import Handler
+from service.api.openapi import describe_codes
+from service.desk.bank import Bank
+from service.desk.desk import Desk
+from service.desk.firm_quotes import FirmQuotes
+from service.errors import Fault
+from service.ledger.protocol import Ledger
+from service.market.symbols import resolve
+from service.market.view import MarketView
+from service.pricing.bounds import Ask
+
+GENERAL = ("unauthenticated", "insufficient_scope", "internal_error")
+PARAMETERS = ("invalid_parameter", "unknown_parameter", "duplicate_field", "missing_parameter")
+AMOUNTS = ("quantity_step", "quantity_too_small", "notional_too_small")
+MARKET_DATA = ("no_fresh_market_data", "venues_disagree")
+
+
+WRITES = ("overloaded", "ledger_unavailable", "shutting_down", "outcome_unknown")
+BODIES = (
+    "body_too_large",
+    "unsupported_media_type",
+    "malformed_json",
+    "invalid_parameter",
+    "unknown_parameter",
+    "unknown_field",
+    "duplicate_field",
+    "missing_parameter",
+    "conflicting_parameters",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueReport:
+    """
+    A venue as the operator set it up, and how it is doing.
+
+    Args:
+        poll_interval_ms: Effective; None for one that is not enabled.
+        tally: None for one that is not enabled.
+    """
+
+    name: str
+    enabled: bool
+    poll_interval_ms: int | None
+    tally: Tally | None
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the routes answer from."""
+
+    desk: Desk
+    firm: FirmQuotes
+    bank: Bank
+    market: MarketView
+    ledger: Ledger
+    clock: Clock
+    market_data: str
+    board: Board
+    venues: Callable[[], Sequence[VenueReport]]
+    openapi: Callable[[], bytes]
+
+
+API: web.AppKey[Api] = web.AppKey("api", Api)
+
+
+def operation(
+    summary: str, description: str, answer: type[answers.AnswerSchema], codes: tuple[str, ...], status: int = 200
+) -> Callable[[Handler], Handler]:
+    """Describe a handler for the OpenAPI document: what it answers, and every code it may refuse with."""
+
+    def describe(handler: Handler) -> Handler:
+        handler = docs(summary=summary, description=description)(handler)
+        handler = response_schema(answer, status)(handler)
+        for refused_with, text in describe_codes(codes).items():
+            handler = response_schema(answers.ProblemSchema, refused_with, description=text)(handler)
+        return handler
+
+    return describe
+
+
+def json_answer(body: Mapping[str, Any] | bytes, status: int = 200) -> web.Response:
+    """Answer with JSON."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    return web.Response(body=data, status=status, content_type="application/json")
+
+
+def ask_of(values: Mapping[str, Any]) -> Ask:
+    """Bring a request's amounts to the service's scales; a total is cut to money's."""
+    quantity, total, limit_price = values.get("quantity"), values.get("total"), values.get("limit_price")
+    return Ask(
+        quantity=None if quantity is None else units(quantity),
+        total=None if total is None else int(total.scaleb(MONEY_SCALE)),
+        slippage_bps_max=values.get("slippage_bps_max"),
+        limit_price=None if limit_price is None else units(limit_price),
+    )
+
+
+def record_amounts(record: dict[str, Any], ask: Ask) -> None:
+    """Put what a request asks for on its log line."""
+    if ask.quantity is not None:
+        record["quantity"] = price_text(ask.quantity)
+    if ask.total is not None:
+        record["total"] = money_text(ask.total)
+
+
+def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
+    """Find names of venues that the service does not have, or that cannot serve the symbol, and a choice of none."""
+    api = request.app[API]
+    named = {
+        name: text.split(",")
+        for name in ("venues", "exclude_venues")
+        if VenueList.pattern.fullmatch(text := _joined(asked.get(name, "")))
+    }
+    if not named:
+        return []
+    known = {report.name: report.enabled for report in api.venues()}
+    symbol = resolve(str(asked.get("symbol") or asked.get("ticker") or ""), api.market.symbols)
+    serving = None if symbol is None else api.market.serving(symbol)
+    faults = []
+    for parameter, names in named.items():
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, n=1, cutoff=0.5)
+                detail = "names a venue that is not in the settings"
+                faults.append(Fault(parameter, "invalid_parameter", detail, near[0] if near else None))
+            elif parameter == "venues" and not known[name]:
+                faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which is switched off"))
+            elif parameter == "venues" and serving is not None and name not in serving:
+                faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which does not trade {symbol}"))
+    chosen = set(named.get("venues", known if serving is None else serving))
+    if not faults and not chosen - set(named.get("exclude_venues", ())):
+        faults.append(Fault("exclude_venues", "conflicting_parameters", "leaves no venue"))
+    return faults
+
+
+def _joined(names: object) -> str:
+    """Give a list of names, as a body may have it, as the text that a query has."""
+    if isinstance(names, list):
+        return ",".join(map(str, names))
+    return names if isinstance(names, str) else ""

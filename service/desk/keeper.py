@@ -1,0 +1,133 @@
+"""Keep the desk in order between requests: firm quotes end, what fills took is explained, fills are watched.
+
+Whatever of it fails is logged and done again; nothing of it stands in a request's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from exchanges.board import Board
+from exchanges.book import Side
+from service.desk.deciding import Decision
+from service.desk.firm_quotes import FirmQuotes
+from service.desk.floor import Floor
+from service.desk.realism import FilledLevel, Realism, RealismWatch, Watched
+from service.errors import Unavailable
+from service.keys import KeyRing
+from service.market.book import NoBook
+
+TEND_EVERY_S = 0.25
+"""How often firm quotes are looked through, and what is left of takings is written down."""
+HEAD_EVERY_S = 60.0
+"""How often the journal's head is logged: a chain that was written anew does not lead to it."""
+
+log = structlog.get_logger()
+
+
+class Keeper:
+    """What is done between requests."""
+
+    def __init__(self, floor: Floor, firm: FirmQuotes, board: Board) -> None:
+        """Keep a floor."""
+        self._floor = floor
+        self._firm = firm
+        self._realism = RealismWatch(floor.market, board, floor.clock, self._seen)
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def watch(self, decision: Decision) -> None:
+        """Watch what becomes of the levels that a fill has taken."""
+        execution, snapshot = decision.execution, decision.snapshot
+        if snapshot is None:  # A firm quote was filled without a look at the market.
+            market = self._floor.market
+            if execution.symbol not in market.symbols:
+                return
+            looked = market.book(execution.symbol, self._floor.clock.now_ns())
+            if isinstance(looked, NoBook):
+                return
+            snapshot = looked
+        levels = [
+            FilledLevel(fill.venue, fill.symbol, fill.price if fill.hop is None else fill.hop.own_price, fill.quantity)
+            for fill in execution.fills
+        ]
+        self._realism.watch(
+            Watched(
+                execution_id=execution.execution_id,
+                account=execution.account,
+                symbol=execution.symbol,
+                side=Side(execution.side),
+                levels=tuple(levels),
+                mid=snapshot.book.twice_mid,
+                at_ns=snapshot.at_ns,
+            )
+        )
+
+    def _seen(self, execution_id: str, account: str, realism: Realism) -> None:
+        task = asyncio.ensure_future(self._write_seen(execution_id, orjson.dumps(realism.message())))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write_seen(self, execution_id: str, message: bytes) -> None:
+        try:
+            await self._floor.ledger.add_realism(execution_id, message)
+        except Unavailable as error:  # It is not worth keeping anybody waiting.
+            log.warning("realism.lost", execution_id=execution_id, error=error.code)
+
+    @asynccontextmanager
+    async def keeping(self, ring: KeyRing) -> AsyncIterator[None]:
+        """
+        Take over what is on record, and keep everything in order for as long as the context lasts.
+
+        Args:
+            ring: In a ledger that others write into, keys come and go.
+        """
+        self._floor.taken.add(await self._floor.ledger.lots())
+        await self._firm.tend()
+        tasks = [
+            asyncio.create_task(self._realism.run(), name="realism"),
+            asyncio.create_task(self._tend(ring), name="keeper"),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, *self._writing, return_exceptions=True)
+            await self._keep_lots()
+
+    async def _tend(self, ring: KeyRing) -> None:
+        loop = asyncio.get_running_loop()
+        head_at = loop.time() + HEAD_EVERY_S
+        while True:
+            await asyncio.sleep(TEND_EVERY_S)
+            try:
+                await self._firm.tend()
+                await self._keep_lots()
+                if self._floor.ledger.shared:
+                    ring.hold(await self._floor.ledger.keys())
+                    self._floor.taken.add(await self._floor.ledger.lots())
+            except Unavailable as error:
+                log.warning("keeper.waits", error=error.code)
+            except Exception:
+                log.exception("keeper.failed")
+            if loop.time() >= head_at:
+                head_at = loop.time() + HEAD_EVERY_S
+                seq, hashed = self._floor.ledger.head
+                log.info("ledger.head", seq=seq, hash=hashed.hex())
+
+    async def _keep_lots(self) -> None:
+        changed = self._floor.taken.changed()
+        try:
+            await self._floor.ledger.keep_lots(changed)
+        except Unavailable as error:
+            log.warning("keeper.waits", error=error.code)
+
+
+KEEPER: Final = web.AppKey("keeper", Keeper)
