@@ -1,0 +1,67 @@
+"""Run all rigs in full: ``python -m tests.rigs [RIG …]``.
+
+Prints one line of JSON per rig; the exit status is 1 if any fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from service import logs
+from tests.rigs.connections import cut_at_commit, restarts
+from tests.rigs.idempotency import idempotency
+from tests.rigs.kill import kill, kill_service
+from tests.rigs.ledgers import NotHere
+from tests.rigs.outages import outage
+from tests.rigs.power_cut import power_cut
+from tests.rigs.races import last_of_a_level, one_quote
+
+RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
+    "kill sqlite": lambda folder: kill("sqlite", folder, 200),
+    "kill postgresql": lambda folder: kill("postgresql", folder, 200),
+    "kill service sqlite": lambda folder: kill_service("sqlite", folder, 10),
+    "kill service postgresql": lambda folder: kill_service("postgresql", folder, 10),
+    "power cut": lambda folder: power_cut(folder, 240, 300),
+    "one quote sqlite": lambda folder: one_quote("sqlite", folder, 1, 20),
+    "one quote postgresql": lambda folder: one_quote("postgresql", folder, 2, 20),
+    "last of a level sqlite": lambda folder: last_of_a_level("sqlite", folder, 1, 10),
+    "last of a level postgresql": lambda folder: last_of_a_level("postgresql", folder, 2, 10),
+    "idempotency sqlite": lambda folder: idempotency("sqlite", folder, 500),
+    "idempotency postgresql": lambda folder: idempotency("postgresql", folder, 500),
+    "locked sqlite": lambda folder: outage("sqlite", folder, "locked", 10),
+    "locked postgresql": lambda folder: outage("postgresql", folder, "locked", 10),
+    "nothing written sqlite": lambda folder: outage("sqlite", folder, "nothing written", 10),
+    "disk full sqlite": lambda folder: outage("sqlite", folder, "disk full", 10),
+    "cut at commit postgresql": lambda folder: cut_at_commit(folder, 180),
+    "restarts postgresql": lambda folder: restarts(folder, 10),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run rigs by name, or all."""
+    logs.configure("json", "critical", sys.stderr.buffer)
+    failed = False
+    for name in names or RIGS:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="iob-rig-") as folder:
+            try:
+                figures = asyncio.run(RIGS[name](Path(folder)))
+            except NotHere as missing:
+                # Where everything is meant to be there, what is missing is a failure.
+                figures = {"ok": os.environ.get("CI") != "true", "skipped": str(missing)}
+        failed = failed or not figures["ok"]
+        took_s = round(time.monotonic() - began, 1)
+        print(json.dumps({"rig": name, **figures, "took_s": took_s}), flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""How the tests run rigs: shortened, and skipped where the machine lacks something."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.rigs.ledgers import NotHere, ServerNotHere
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a rig to its end; a database that is missing where it has to be (CI=true) is a failure."""
+
+    async def run_rig(rig, *arguments, kind=None, **options):
+        try:
+            return await rig(*([kind] if kind else []), tmp_path, *arguments, **options)
+        except NotHere as missing:
+            if isinstance(missing, ServerNotHere) and os.environ.get("CI") == "true":
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+
+    return run_rig

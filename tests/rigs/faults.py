@@ -1,0 +1,182 @@
+"""Broken copies of what the rigs check: each plants one fault into the process that calls it, to see a rig turn red."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.ledger import postgres, schema, sql, sqlite
+from service.ledger.batch import Batch, stored_execution
+
+GAP_S = 0.6
+"""How wide a fault's gap is, so that a kill hits it."""
+_OVERLAP_S = 0.1
+
+
+def acknowledge_before_commit() -> None:
+    """Tell callers what was decided while it is not yet written."""
+    transaction = sql.SqlLedger._transaction
+
+    async def told_first(self: sql.SqlLedger, batch: Any, work: Batch) -> None:
+        decide, write = work.decide, work.write
+
+        def decide_and_tell() -> None:
+            decide()
+            for waiting in batch:
+                operation = waiting.operation
+                if operation.decide is None or waiting.result.done():
+                    continue
+                if operation.error is not None:
+                    waiting.result.set_exception(operation.error)
+                else:
+                    waiting.result.set_result(operation.result)
+
+        def write_later(*arguments: Any) -> Any:
+            time.sleep(GAP_S)
+            return write(*arguments)
+
+        work.decide, work.write = decide_and_tell, write_later  # type: ignore[method-assign]
+        await transaction(self, batch, work)
+
+    sql.SqlLedger._transaction = told_first  # type: ignore[method-assign]
+
+
+def two_transactions() -> None:
+    """Commit executions before their fills and entries."""
+    for ledger in (sqlite.SqliteLedger, postgres.PostgresLedger):
+        _commit_after_executions(ledger)
+
+
+def _commit_after_executions(ledger: Any) -> None:
+    insert = ledger._insert
+
+    def insert_and_commit(self: Any, connection: sa.Connection, table: sa.Table, rows: Any) -> None:
+        insert(self, connection, table, rows)
+        if table is schema.executions:
+            connection.commit()
+            time.sleep(GAP_S)
+            connection.begin()
+
+    ledger._insert = insert_and_commit
+
+
+def no_unique_key() -> None:
+    """Never ask the record for a client_order_id; needs a database without the key."""
+    Batch._read_known = lambda self, connection, accounts: None  # type: ignore[method-assign]
+    _forget_within_batches()
+
+
+def _forget_within_batches() -> None:
+    apply = Batch._apply
+
+    def apply_and_forget(self: Batch, claim: Any, changes: Any) -> None:
+        apply(self, claim, changes)
+        self._known.clear()
+
+    Batch._apply = apply_and_forget  # type: ignore[method-assign]
+
+
+def idempotency_in_memory() -> None:
+    """Know the client_order_ids of this process only; needs a database without the key."""
+    known: dict[tuple[str, str], Any] = {}
+    apply = Batch._apply
+
+    def apply_and_keep(self: Batch, claim: Any, changes: Any) -> None:
+        apply(self, claim, changes)
+        if changes is not None and changes.execution is not None:
+            execution = changes.execution
+            known[execution.account, execution.client_order_id] = stored_execution(execution)
+
+    Batch._read_known = lambda self, connection, accounts: self._known.update(known)  # type: ignore[method-assign]
+    Batch._apply = apply_and_keep  # type: ignore[method-assign]
+
+
+def synchronous_normal() -> None:
+    """Let SQLite answer before the disk has it."""
+    sqlite._PRAGMAS["synchronous"] = ("NORMAL", 1)
+
+
+def no_locks() -> None:
+    """Let processes that share PostgreSQL decide without keeping each other from what they claim."""
+    read_head = postgres.PostgresLedger._read_head
+
+    def read_head_later(self: postgres.PostgresLedger, connection: sa.Connection) -> Any:
+        time.sleep(_OVERLAP_S)
+        return read_head(self, connection)
+
+    postgres._advise = lambda connection, names: None
+    postgres.PostgresLedger._read_head = read_head_later  # type: ignore[method-assign]
+
+
+def quote_unchecked() -> None:
+    """Leave it to the table's key that a quote is used once."""
+    state = Batch._state
+
+    def unused(self: Batch, claim: Any) -> Any:
+        self._used.clear()
+        return state(self, claim)
+
+    Batch._state = unused  # type: ignore[method-assign]
+
+
+def patient() -> None:
+    """Wait for the record for as long as it takes."""
+    sql.ANSWER_WITHIN_S = 60.0
+    sqlite._PRAGMAS["busy_timeout"] = ("60000", 60_000)
+
+
+def never_again() -> None:
+    """Give the record up at the first failure."""
+    commit, broken = sql.SqlLedger._commit, []
+
+    async def commit_unless_broken(self: sql.SqlLedger, batch: Any) -> None:
+        if broken:
+            raise broken[0]
+        try:
+            await commit(self, batch)
+        except sa.exc.OperationalError as error:
+            broken.append(error)
+            raise
+
+    sql.SqlLedger._commit = commit_unless_broken  # type: ignore[method-assign]
+
+
+def commit_believed() -> None:
+    """Take a COMMIT whose answer was lost for one that happened."""
+    end = sql.SqlLedger._end
+
+    def end_and_believe(self: sql.SqlLedger, connection: sa.Connection, work: Batch) -> Any:
+        try:
+            return end(self, connection, work)
+        except sql._OutcomeLost:
+            return self.head
+
+    sql.SqlLedger._end = end_and_believe  # type: ignore[method-assign]
+
+
+def commit_disbelieved() -> None:
+    """Take a COMMIT whose answer was lost for one that did not happen."""
+    postgres.PostgresLedger._lost = lambda self, error: False  # type: ignore[method-assign]
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault
+    for fault in (
+        acknowledge_before_commit,
+        two_transactions,
+        no_unique_key,
+        idempotency_in_memory,
+        synchronous_normal,
+        no_locks,
+        quote_unchecked,
+        patient,
+        never_again,
+        commit_believed,
+        commit_disbelieved,
+    )
+}
+WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
+"""Faults that need a database made for them."""
