@@ -10,9 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engine, http, steady
+from bench import engine, http, ledger, steady
 
-MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {"engine": engine.run, "http": http.run, "steady": steady.run}
+MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "engine": engine.run,
+    "http": http.run,
+    "ledger": ledger.run,
+    "steady": steady.run,
+}
 RESULTS = Path(__file__).with_name("results.json")
 
 

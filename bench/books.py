@@ -10,7 +10,8 @@ from exchanges.instruments import Instrument
 from exchanges.simulator import VENUES, SimulatedMarket
 from exchanges.simulator.market import Book, Level
 from service.market.book import BookSide, ConsolidatedBook
-from service.market.view import direct, own_side
+from service.market.side import direct
+from service.market.view import own_side
 
 SYMBOL = "BTC/USDT"
 LEVELS = 500

@@ -1,11 +1,13 @@
-"""``GET /quote`` over HTTP, everything on, in turn with a bare handler of the same size on the same loop."""
+"""The two verbs over HTTP, everything on, each in turn with a bare handler of the same size on the same loop."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvloop
@@ -17,6 +19,7 @@ from bench.load import load
 ROUNDS = 5
 SECONDS = 3.0
 CONNECTIONS = 32
+CLIENTS = 128
 
 
 def run() -> dict[str, Any]:
@@ -25,33 +28,56 @@ def run() -> dict[str, Any]:
 
 
 async def quote_over_http() -> dict[str, Any]:
-    """Ask for quotes of both sides, while the venues' books are replaced."""
+    """Ask for quotes of both sides, then execute, while the venues' books are replaced."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         assert server.stdin is not None
         told = json.loads(server.stdout.readline())
-        (quote_port, bare_port), headers = told["ports"], {"X-API-Key": told["key"]}
-        path = f"/quote?symbol={SYMBOL}&quantity=1.5"
+        (port, bare_port), headers = told["ports"], {"X-API-Key": told["key"]}
         await asyncio.sleep(1.0)
-        size = (await load(quote_port, path, headers, connections=1, seconds=0.5)).body_bytes
-        quotes, bares = [], []
-        for _ in range(ROUNDS):
-            bares.append(await load(bare_port, f"/bare?{size}", {}, connections=CONNECTIONS, seconds=SECONDS))
-            quotes.append(await load(quote_port, path, headers, connections=CONNECTIONS, seconds=SECONDS))
+        path = f"/quote?symbol={SYMBOL}&quantity=1.5"
+        result = {
+            "quote": await beside_bare(f"GET {path}", port, bare_port, path, headers, CONNECTIONS),
+            "execute": await beside_bare("POST /execute", port, bare_port, "/execute", headers, CLIENTS, order),
+        }
         server.stdin.close()
+    return result
+
+
+def order() -> bytes:
+    """Make an order that nobody has sent before."""
+    fields = {"symbol": SYMBOL, "side": "buy", "quantity": "0.1", "client_order_id": secrets.token_hex(12)}
+    return json.dumps(fields).encode()
+
+
+async def beside_bare(
+    title: str,
+    port: int,
+    bare_port: int,
+    path: str,
+    headers: dict[str, str],
+    connections: int,
+    body: Callable[[], bytes] | None = None,
+) -> dict[str, Any]:
+    """Load the service and the bare handler in turn."""
+    size = (await load(port, path, headers, connections=1, seconds=0.5, body=body)).body_bytes
+    ours, bares = [], []
+    for _ in range(ROUNDS):
+        bares.append(await load(bare_port, f"/bare?{size}", {}, connections=connections, seconds=SECONDS))
+        ours.append(await load(port, path, headers, connections=connections, seconds=SECONDS, body=body))
     result = {
-        "connections": CONNECTIONS,
+        "connections": connections,
         "body_bytes": size,
-        "errors": sum(quote.errors for quote in quotes),
-        "quotes_per_s": spread([quote.per_s for quote in quotes]),
+        "errors": sum(one.errors for one in ours),
+        "per_s": spread([one.per_s for one in ours]),
         "bare_per_s": spread([bare.per_s for bare in bares]),
-        "ratio": ratios([bare.per_s for bare in bares], [quote.per_s for quote in quotes]),
-        "p50_ms": spread([quote.p50_ms for quote in quotes]),
-        "p99_ms": spread([quote.p99_ms for quote in quotes]),
+        "ratio": ratios([bare.per_s for bare in bares], [one.per_s for one in ours]),
+        "p50_ms": spread([one.p50_ms for one in ours]),
+        "p99_ms": spread([one.p99_ms for one in ours]),
     }
-    print(f"GET /quote, both sides, {size} bytes, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS:g} s in turn")
+    print(f"{title}, {size} bytes, {connections} connections, {ROUNDS} rounds of {SECONDS:g} s in turn")
     for name, figures in result.items():
         if isinstance(figures, dict):
             show(name, figures)

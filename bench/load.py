@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -41,9 +42,22 @@ async def load_at(port: int, path: str, headers: dict[str, str], *, per_s: float
     return _summed(latencies, seconds, errors, 0)
 
 
-async def load(port: int, path: str, headers: dict[str, str], *, connections: int, seconds: float) -> Load:
-    """Send the same GET request again and again on every connection until the time is over."""
-    request = _request(path, headers)
+async def load(
+    port: int,
+    path: str,
+    headers: dict[str, str],
+    *,
+    connections: int,
+    seconds: float,
+    body: Callable[[], bytes] | None = None,
+) -> Load:
+    """
+    Send a request again and again on every connection until the time is over.
+
+    Args:
+        body: Makes the body of each POST; without it the same GET is sent.
+    """
+    asked = _request(path, headers)
     latencies: list[float] = []
     errors = body_bytes = 0
     deadline = perf_counter() + seconds
@@ -52,10 +66,11 @@ async def load(port: int, path: str, headers: dict[str, str], *, connections: in
         nonlocal errors, body_bytes
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (started := perf_counter()) < deadline:
+            request = asked if body is None else _post(path, headers, body())
             head = await _answer(reader, writer, request)
             latencies.append((perf_counter() - started) * 1_000)
             body_bytes = _length(head)
-            errors += not head.startswith(b"HTTP/1.1 200")
+            errors += not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201"))
         writer.close()
         await writer.wait_closed()
 
@@ -66,6 +81,11 @@ async def load(port: int, path: str, headers: dict[str, str], *, connections: in
 def _request(path: str, headers: dict[str, str]) -> bytes:
     lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _post(path: str, headers: dict[str, str], body: bytes) -> bytes:
+    more = headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return _request(path, more).replace(b"GET", b"POST", 1) + body
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:

@@ -26,6 +26,7 @@ from service import logs
 from service.api.server import Runner
 from service.app import create_app
 from service.keys import KeyRing
+from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
 from service.settings import Settings
 
@@ -69,12 +70,15 @@ async def main() -> None:
         {
             "service": {"mode": "simulated"},
             "market": {"symbols": (SYMBOL,)},
+            # What an order takes is back for the next one, and nobody runs out of money.
+            "liquidity": {"taken_half_life_ms": 0},
+            "accounts": {"starting_balances": {"USDT": "10000000000", "BTC": "1000000"}},
             "venues": {venue: {"exchange": venue, "base_url": "http://127.0.0.1"} for venue in venues},
         }
     )
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as devnull:
         logs.configure("json", "info", devnull)
-        ledger = SqliteLedger.open(Path(folder) / "ledger.db", "simulated")
+        ledger = SqliteLedger.open(Path(folder) / "ledger.db", "simulated", starting_balances(settings))
         ring = KeyRing(b"bench" * 8, "simulated")
         key, stored = ring.make("bench", ["quote", "execute", "account"], datetime.now(UTC))
         ring.hold([stored])
