@@ -52,7 +52,8 @@ class FirmQuotes:
         def decide(state: State) -> tuple[FirmQuote, Changes]:
             now = floor.now()
             expired = released(state, now, FirmStatus.EXPIRED)
-            if len(state.open_firm) - len(expired.firm) >= floor.rules.firm_open_max:
+            over = {one.quote_id for one in expired.firm}
+            if len(state.open_firm) - len(over) >= floor.rules.firm_open_max:
                 raise RequestError("too_many_open_quotes", f"at most {floor.rules.firm_open_max} may be open")
             priced, snapshot = self._priced(account, request)
             lasts_ms = ttl_ms or min(floor.rules.ttl_ms, floor.rules.firm_ttl_ms_max)
@@ -60,7 +61,9 @@ class FirmQuotes:
             quote = _quote(quote_id, account, floor.ledger.instance, request, priced, snapshot, now, expires_at)
             holdings = expired.holdings or state.holdings
             try:
-                refused = settle(_as_filled(quote, floor.rules.market_data), holdings, floor.rules, expired, ())
+                open_too = [one for one in state.open_firm if one.quote_id not in over]
+                promised = _with_fills(holdings, open_too)
+                refused = settle(_as_filled(quote, floor.rules.market_data), promised, floor.rules, expired, ())
             except AmountTooLarge:
                 raise RequestError("quantity_too_large", "the order comes to more than the ledger can hold") from None
             if isinstance(refused, str):
@@ -178,6 +181,14 @@ def ended(changes: Changes, holdings: Holdings, quotes: Sequence[FirmQuote], sta
         released=(*changes.released, *(quote.quote_id for quote in quotes)),
         firm=(*changes.firm, *(quote.ended(status) for quote in quotes)),
     )
+
+
+def _with_fills(holdings: Holdings, quotes: Sequence[FirmQuote]) -> Holdings:
+    """Give the positions and the turnover that there would be if these quotes were filled: limits are held to all."""
+    for quote in quotes:
+        quantity = quote.quantity // QUANTITY_PER_AMOUNT
+        holdings = holdings.with_fill(quote.request.symbol, quote.side, quantity, quote.subtotal, quote.total)
+    return holdings
 
 
 def _quote(

@@ -285,3 +285,19 @@ async def test_a_dry_run_of_an_account_that_never_was_does_not_open_it(room):
 
     assert "999898.899" == orjson.loads(answer.receipt)["balances"]["USDT"]["after"]
     assert None is await room.ledger.holdings("eve", room.clock.utc())
+
+
+@pytest.mark.parametrize(
+    "risk", [RiskLimits(daily_notional_max=money(250)), RiskLimits(position_max={"BTC": money("1.5")})]
+)
+async def test_open_firm_quotes_count_together_against_a_limit(clock, ledger, risk):
+    """
+    Quotes that are each within a limit do not pass it together once they are filled; what is let go counts no more.
+    """
+    room = room_of(clock, ledger, risk=risk)
+    first = await room.give(quantity="1")
+
+    assert "risk_limit" == (await refused(room.give(quantity="1.5"))).code
+
+    await room.firm.let_go("alice", first.quote_id)
+    assert (await room.give(quantity="1.5")).open
