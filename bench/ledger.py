@@ -56,14 +56,13 @@ def run() -> dict[str, Any]:
 
 
 async def beside(database: str) -> dict[str, Any]:
-    """Fill by turns on the ceiling and on the ledger."""
+    """Fill by turns on the ceiling and on the ledger, each time on an empty database."""
     ceilings, ours = [], []
-    with tempfile.TemporaryDirectory() as folder, empty_database() as url:
-        for number in range(ROUNDS):
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder, empty_database() as url:
             if database == "sqlite":
-                file = Path(folder) / f"ceiling{number}.db"
-                ceilings.append(await ceiling(_raw_sqlite(file), "?", "BLOB"))
-                ledger: SqlLedger = SqliteLedger.open(Path(folder) / f"ledger{number}.db", "simulated")
+                ceilings.append(await ceiling(_raw_sqlite(Path(folder) / "ceiling.db"), "?", "BLOB"))
+                ledger: SqlLedger = SqliteLedger.open(Path(folder) / "ledger.db", "simulated")
             else:
                 ceilings.append(await ceiling(psycopg.connect(url), "%s", "BYTEA"))
                 ledger = PostgresLedger.open(url, "simulated")
@@ -103,8 +102,6 @@ def _raw_sqlite(file: Path) -> sqlite3.Connection:
 
 async def ceiling(connection: Any, mark: str, blob: str) -> float:
     """Fill with plain statements, group commit in one thread; give fills per second."""
-    for table in ("orders", "order_fills", "sums"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
     for statement in _TABLES:
         connection.execute(statement.format(blob=blob))
     connection.commit()

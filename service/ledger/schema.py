@@ -151,7 +151,8 @@ takings = sa.Table(
     sa.Column("held_until_ms", sa.BigInteger),
     sa.Column("instance", sa.Text, nullable=False),
     sa.Column("ended", sa.Boolean, nullable=False),
-    sa.Index("takings_that_count", "ended", "symbol"),
+    sa.Index("takings_that_count", "ended", "instance"),
+    sa.Index("takings_that_hold", "ended", "held_until_ms"),
 )
 
 firm_quotes = sa.Table(
@@ -237,9 +238,12 @@ select_firm_quote = sa.select(firm_quotes).where(
 )
 select_open_firm_quotes = sa.select(firm_quotes).where(firm_quotes.c.status == FirmStatus.OPEN.value)
 select_lots = sa.select(takings).where(takings.c.ended == sa.false())
-select_lots_of = select_lots.where(
-    sa.or_(takings.c.instance != sa.bindparam("instance"), takings.c.held_until_ms.is_not(None)),
-    sa.or_(takings.c.symbol.in_(_bound("symbols")), takings.c.ref.in_(_bound("refs"))),
+_lots_of = select_lots.where(sa.or_(takings.c.symbol.in_(_bound("symbols")), takings.c.ref.in_(_bound("refs"))))
+# Three ranges of two indexes: a process's own fills, of which there are most, are not even looked at.
+select_lots_of = sa.union(
+    _lots_of.where(takings.c.instance < sa.bindparam("instance")),
+    _lots_of.where(takings.c.instance > sa.bindparam("instance")),
+    _lots_of.where(takings.c.held_until_ms > 0),
 )
 select_realism = sa.select(realism).where(realism.c.execution_id.in_(_bound("ids")))
 

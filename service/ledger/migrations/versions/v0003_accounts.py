@@ -77,7 +77,8 @@ def upgrade() -> None:
         sa.Column("instance", sa.Text, nullable=False),
         sa.Column("ended", sa.Boolean, nullable=False),
     )
-    op.create_index("takings_that_count", "takings", ["ended", "symbol"])
+    op.create_index("takings_that_count", "takings", ["ended", "instance"])
+    op.create_index("takings_that_hold", "takings", ["ended", "held_until_ms"])
     op.create_table(
         "firm_quotes",
         sa.Column("quote_id", sa.Text, primary_key=True),
