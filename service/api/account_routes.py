@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import json_schema, match_info_schema, querystring_schema, response_schema
 
 from service.accounting import MONEY_SCALE
-from service.api import answers, requests
+from service.api import answers_record, requests
 from service.api.fields import Cursor
 from service.api.handlers import API, BODIES, GENERAL, PARAMETERS, WRITES, Api, json_answer, operation
 from service.api.middleware import PRINCIPAL, RECORD, needs
@@ -20,7 +20,7 @@ from service.keys import ACCOUNT
 @operation(
     "Get account",
     "Balances, what open quotes hold of them, and positions with average cost and profit at mid.",
-    answers.AccountSchema,
+    answers_record.AccountSchema,
     (*GENERAL, "unknown_parameter", "ledger_unavailable"),
 )
 async def get_account(request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ def _account(api: Api, account: str, holdings: Holdings, status: int = 200) -> w
 @operation(
     "List entries",
     "The lines of this account's ledger, newest first; an asset's balance is the sum of its lines.",
-    answers.EntriesSchema,
+    answers_record.EntriesSchema,
     (*GENERAL, *PARAMETERS[:3], "ledger_unavailable"),
 )
 @querystring_schema(requests.EntriesQuery)
@@ -65,11 +65,11 @@ async def get_entries(request: web.Request) -> web.Response:
 @operation(
     "Open account",
     "Open a paper account with the starting balances; one that is open already is answered as it stands (200).",
-    answers.AccountSchema,
+    answers_record.AccountSchema,
     (*GENERAL, *BODIES, *WRITES),
     201,
 )
-@response_schema(answers.AccountSchema, 200, description="It was open already.")
+@response_schema(answers_record.AccountSchema, 200, description="It was open already.")
 @json_schema(requests.AccountBody)
 async def post_account(request: web.Request) -> web.Response:
     """Answer ``POST /v1/admin/accounts``."""
@@ -83,7 +83,7 @@ async def post_account(request: web.Request) -> web.Response:
 @operation(
     "Deposit",
     "Bring an amount of an asset to a paper account.",
-    answers.AccountSchema,
+    answers_record.AccountSchema,
     (*GENERAL, *BODIES, "not_found", "quantity_too_large", *WRITES),
     201,
 )
@@ -102,7 +102,7 @@ async def post_deposit(request: web.Request) -> web.Response:
 @operation(
     "Reset account",
     "Bring a paper account back to its starting balances, without positions or open quotes. What is on record stays.",
-    answers.AccountSchema,
+    answers_record.AccountSchema,
     (*GENERAL, "unknown_parameter", "not_found", *WRITES),
 )
 @match_info_schema(requests.AccountPath)

@@ -19,11 +19,13 @@ class AnswerSchema(Schema):
         unknown = INCLUDE
 
 
-def _text(description: str = "", *, null: bool = False, **metadata: Any) -> fields.Str:
+def text_field(description: str = "", *, null: bool = False, **metadata: Any) -> fields.Str:
+    """Make a required text."""
     return fields.Str(required=True, allow_none=null, metadata={"description": description, **metadata})
 
 
-def _decimal(description: str = "", *, null: bool = False) -> fields.Str:
+def decimal_field(description: str = "", *, null: bool = False) -> fields.Str:
+    """Make a required number, as text."""
     return fields.Str(
         required=True,
         allow_none=null,
@@ -32,153 +34,157 @@ def _decimal(description: str = "", *, null: bool = False) -> fields.Str:
     )
 
 
-def _integer(description: str = "", *, null: bool = False) -> fields.Int:
+def integer_field(description: str = "", *, null: bool = False) -> fields.Int:
+    """Make a required whole number."""
     return fields.Int(required=True, strict=True, allow_none=null, metadata={"description": description})
 
 
-def _flag() -> fields.Bool:
+def flag_field() -> fields.Bool:
+    """Make a required true or false."""
     return fields.Bool(required=True, truthy={True}, falsy={False})
 
 
-def _nested(schema: type[Schema], *, null: bool = False) -> fields.Nested:
+def nested_field(schema: type[Schema], *, null: bool = False) -> fields.Nested:
+    """Make a required message inside another."""
     return fields.Nested(schema, required=True, allow_none=null)
 
 
-def _list(schema: type[Schema]) -> fields.List[Any]:
+def list_field(schema: type[Schema]) -> fields.List[Any]:
+    """Make a required list of messages."""
     return fields.List(fields.Nested(schema), required=True)
 
 
 class SlippageSchema(AnswerSchema):
     """Positive is worse for the client; fees not counted."""
 
-    from_mid = _decimal(null=True)
-    from_best = _decimal(null=True)
+    from_mid = decimal_field(null=True)
+    from_best = decimal_field(null=True)
 
 
 class StepSchema(AnswerSchema):
     """A line of the waterfall; all but the last sum to the last."""
 
-    step = _text()
-    amount = _decimal("In the quote asset; a sell's costs are negative.")
-    bps = _decimal("Of the mid line.")
+    step = text_field()
+    amount = decimal_field("In the quote asset; a sell's costs are negative.")
+    bps = decimal_field("Of the mid line.")
 
 
 class LegConversionSchema(AnswerSchema):
     """How a leg's fills became money of the quote asset."""
 
-    symbol = _text("The stable pair.")
-    side = _text("Of the conversion's own order.", enum=["buy", "sell"])
-    rate = _decimal("Of the pair, on average, in the pair's own terms.")
-    age_ms = _integer("Of the oldest of the pair's books that were used.")
-    cost = _decimal("Against the pair's mid, in the quote asset, before fees; positive is worse for the client.")
+    symbol = text_field("The stable pair.")
+    side = text_field("Of the conversion's own order.", enum=["buy", "sell"])
+    rate = decimal_field("Of the pair, on average, in the pair's own terms.")
+    age_ms = integer_field("Of the oldest of the pair's books that were used.")
+    cost = decimal_field("Against the pair's mid, in the quote asset, before fees; positive is worse for the client.")
 
 
 class HopSchema(AnswerSchema):
     """Which level of the stable pair a fill was converted through."""
 
-    symbol = _text()
-    venue = _text()
-    price = _decimal("Of the stable pair's level.")
-    own_price = _decimal("As the venue shows it, in its own quote asset.")
+    symbol = text_field()
+    venue = text_field()
+    price = decimal_field("Of the stable pair's level.")
+    own_price = decimal_field("As the venue shows it, in its own quote asset.")
 
 
 class LegSchema(AnswerSchema):
     """All the fills of one venue."""
 
-    venue = _text()
-    symbol = _text()
-    quantity = _decimal()
-    average_price = _decimal()
-    worst_price = _decimal()
-    subtotal = _decimal()
-    fee = _decimal()
-    fee_bps = _decimal("The venue's own taker fee; `fee` holds the conversion's too.")
-    levels = _integer()
-    conversion = _nested(LegConversionSchema, null=True)
+    venue = text_field()
+    symbol = text_field()
+    quantity = decimal_field()
+    average_price = decimal_field()
+    worst_price = decimal_field()
+    subtotal = decimal_field()
+    fee = decimal_field()
+    fee_bps = decimal_field("The venue's own taker fee; `fee` holds the conversion's too.")
+    levels = integer_field()
+    conversion = nested_field(LegConversionSchema, null=True)
 
 
 class QuoteFillSchema(AnswerSchema):
     """What one level gives."""
 
-    venue = _text()
-    symbol = _text()
-    price = _decimal()
-    quantity = _decimal()
-    subtotal = _decimal()
-    fee = _decimal()
-    conversion = _nested(HopSchema, null=True)
+    venue = text_field()
+    symbol = text_field()
+    price = decimal_field()
+    quantity = decimal_field()
+    subtotal = decimal_field()
+    fee = decimal_field()
+    conversion = nested_field(HopSchema, null=True)
 
 
 class BestSingleVenueSchema(AnswerSchema):
     """The venue that alone would be best."""
 
-    venue = _text()
-    all_in_price = _decimal()
+    venue = text_field()
+    all_in_price = decimal_field()
 
 
 class SideSchema(AnswerSchema):
     """One side of a quote."""
 
-    fillable = _flag()
-    quantity = _decimal("What there is, in the base asset.")
-    shortfall = _decimal("What is missing of the quantity, or of the total, that was asked for.")
-    average_price = _decimal(null=True)
-    best_price = _decimal(null=True)
-    worst_price = _decimal(null=True)
-    all_in_price = _decimal("total / quantity.", null=True)
-    subtotal = _decimal("Sum of price x quantity.")
-    fees = _decimal()
-    markup = _decimal()
-    total = _decimal("What is paid (buy) or received (sell).")
-    pays = _text("Asset.")
-    receives = _text("Asset.")
-    slippage_bps = _nested(SlippageSchema)
-    waterfall = _list(StepSchema)
-    legs = _list(LegSchema)
-    best_single_venue = _nested(BestSingleVenueSchema, null=True)
-    saving_bps = _decimal("Against the best single venue.", null=True)
+    fillable = flag_field()
+    quantity = decimal_field("What there is, in the base asset.")
+    shortfall = decimal_field("What is missing of the quantity, or of the total, that was asked for.")
+    average_price = decimal_field(null=True)
+    best_price = decimal_field(null=True)
+    worst_price = decimal_field(null=True)
+    all_in_price = decimal_field("total / quantity.", null=True)
+    subtotal = decimal_field("Sum of price x quantity.")
+    fees = decimal_field()
+    markup = decimal_field()
+    total = decimal_field("What is paid (buy) or received (sell).")
+    pays = text_field("Asset.")
+    receives = text_field("Asset.")
+    slippage_bps = nested_field(SlippageSchema)
+    waterfall = list_field(StepSchema)
+    legs = list_field(LegSchema)
+    best_single_venue = nested_field(BestSingleVenueSchema, null=True)
+    saving_bps = decimal_field("Against the best single venue.", null=True)
     fills = fields.List(fields.Nested(QuoteFillSchema), metadata={"description": "Only with fills=true."})
 
 
 class VenuePriceSchema(AnswerSchema):
     """A price and who shows it."""
 
-    price = _decimal()
-    venue = _text()
+    price = decimal_field()
+    venue = text_field()
 
 
 class LiquiditySchema(AnswerSchema):
     """What is left out of the sides that were asked for, in the base asset, since it has been taken."""
 
-    taken = _decimal("By mock fills that the venues have not replaced.")
-    held = _decimal("By open firm quotes.")
+    taken = decimal_field("By mock fills that the venues have not replaced.")
+    held = decimal_field("By open firm quotes.")
 
 
 class MarketSchema(AnswerSchema):
     """The consolidated book's top, by the prices the venues show."""
 
-    mid = _decimal()
-    best_bid = _nested(VenuePriceSchema)
-    best_ask = _nested(VenuePriceSchema)
-    spread_bps = _decimal("Negative where the book is crossed.")
-    crossed = _flag()
+    mid = decimal_field()
+    best_bid = nested_field(VenuePriceSchema)
+    best_ask = nested_field(VenuePriceSchema)
+    spread_bps = decimal_field("Negative where the book is crossed.")
+    crossed = flag_field()
 
 
 class SourceSchema(AnswerSchema):
     """A venue's part in an answer."""
 
-    venue = _text()
-    state = _text(enum=["warming", "live", "stale", "suspect", "down"])
-    used = _flag()
-    reason = _text("Why it was not used.", null=True)
-    age_ms = _integer("Of the venue's latest believed book.", null=True)
-    sequence = _integer("The venue's own number of that book.", null=True)
+    venue = text_field()
+    state = text_field(enum=["warming", "live", "stale", "suspect", "down"])
+    used = flag_field()
+    reason = text_field("Why it was not used.", null=True)
+    age_ms = integer_field("Of the venue's latest believed book.", null=True)
+    sequence = integer_field("The venue's own number of that book.", null=True)
 
 
 class WarningSchema(AnswerSchema):
     """Something to know that is not wrong."""
 
-    code = _text(enum=["single_venue", "crossed", "thin", "unroutable"])
+    code = text_field(enum=["single_venue", "crossed", "thin", "unroutable"])
 
 
 class RequestedSchema(AnswerSchema):
@@ -187,7 +193,7 @@ class RequestedSchema(AnswerSchema):
     quantity = fields.Str()
     total = fields.Str()
     slippage_bps_max = fields.Str()
-    side = _text(enum=["buy", "sell", "both"])
+    side = text_field(enum=["buy", "sell", "both"])
     limit_price = fields.Str()
     venues = fields.List(fields.Str())
     exclude_venues = fields.List(fields.Str())
@@ -196,304 +202,175 @@ class RequestedSchema(AnswerSchema):
 class QuoteSchema(AnswerSchema):
     """An indicative quote."""
 
-    quote_id = _text("Opaque; executable once per account until it expires.")
-    kind = _text(enum=["indicative"])
-    executed = _flag()
-    market_data = _text(enum=["live", "simulated"])
-    execution = _text(enum=["mock"])
-    symbol = _text()
-    base_asset = _text()
-    quote_asset = _text()
-    requested = _nested(RequestedSchema)
-    created_at = _text(format="date-time")
-    expires_at = _text(format="date-time")
-    expires_in_ms = _integer()
-    buy = _nested(SideSchema, null=True)
-    sell = _nested(SideSchema, null=True)
-    market = _nested(MarketSchema)
-    liquidity = _nested(LiquiditySchema)
-    sources = _list(SourceSchema)
-    warnings = _list(WarningSchema)
+    quote_id = text_field("Opaque; executable once per account until it expires.")
+    kind = text_field(enum=["indicative"])
+    executed = flag_field()
+    market_data = text_field(enum=["live", "simulated"])
+    execution = text_field(enum=["mock"])
+    symbol = text_field()
+    base_asset = text_field()
+    quote_asset = text_field()
+    requested = nested_field(RequestedSchema)
+    created_at = text_field(format="date-time")
+    expires_at = text_field(format="date-time")
+    expires_in_ms = integer_field()
+    buy = nested_field(SideSchema, null=True)
+    sell = nested_field(SideSchema, null=True)
+    market = nested_field(MarketSchema)
+    liquidity = nested_field(LiquiditySchema)
+    sources = list_field(SourceSchema)
+    warnings = list_field(WarningSchema)
 
 
 class FirmQuoteSchema(QuoteSchema):
     """A firm quote; `sources` and prices are those of the moment in which it was given."""
 
-    kind = _text(enum=["firm"])
-    status = _text(enum=["open", "used", "expired", "released", "void"])
-    execution_id = _text("Of the fill that used it.", null=True)
+    kind = text_field(enum=["firm"])
+    status = text_field(enum=["open", "used", "expired", "released", "void"])
+    execution_id = text_field("Of the fill that used it.", null=True)
     held = fields.Dict(keys=fields.Str(), values=fields.Str(), required=True)
-
-
-class SurvivalSchema(AnswerSchema):
-    """How much of a fill was still there; null where nothing could be seen."""
-
-    after_ms = _integer()
-    share = _decimal(null=True)
-
-
-class MarkoutSchema(AnswerSchema):
-    """How far mid has moved since, positive the client's way; null where nothing could be seen."""
-
-    after_s = _integer()
-    bps = _decimal(null=True)
-
-
-class RealismSchema(AnswerSchema):
-    """What the real books showed after a mock fill; pending for the first minute."""
-
-    pending = _flag()
-    survival = _list(SurvivalSchema)
-    markout_bps = _list(MarkoutSchema)
-
-
-class BalanceChangeSchema(AnswerSchema):
-    """A balance around a fill."""
-
-    before = _decimal()
-    after = _decimal()
-
-
-class FillSchema(AnswerSchema):
-    """What one level of one venue gave."""
-
-    venue = _text()
-    symbol = _text()
-    price = _decimal()
-    quantity = _decimal()
-    subtotal = _decimal()
-    fee = _decimal()
-    markup = _decimal()
-    book_age_ms = _integer()
-    sequence = _integer(null=True)
-    conversion = _nested(HopSchema, null=True)
-
-
-class ExecutionSchema(AnswerSchema):
-    """The recorded outcome of one order; `execution_id` is null for a dry run."""
-
-    execution_id = _text(null=True)
-    status = _text(enum=["filled", "partially_filled", "rejected"])
-    reject_code = _text(null=True)
-    client_order_id = _text()
-    quote_id = _text(null=True)
-    market_data = _text(enum=["live", "simulated"])
-    execution = _text(enum=["mock"])
-    dry_run = _flag()
-    symbol = _text()
-    side = _text(enum=["buy", "sell"])
-    time_in_force = _text(enum=["fok", "ioc"])
-    requested_quantity = _decimal("Null where a total was asked for.", null=True)
-    requested_total = _decimal("Null where a quantity was asked for.", null=True)
-    filled_quantity = _decimal()
-    unfilled_quantity = _decimal("Null where it cannot be told: a total was asked for and not reached.", null=True)
-    average_price = _decimal(null=True)
-    all_in_price = _decimal(null=True)
-    subtotal = _decimal()
-    fees = _decimal()
-    markup = _decimal()
-    total = _decimal()
-    fills = _list(FillSchema)
-    versus_quote_bps = _decimal("Positive is worse than quoted.", null=True)
-    balances = fields.Dict(
-        keys=fields.Str(), values=fields.Nested(BalanceChangeSchema), metadata={"description": "By asset; of a fill."}
-    )
-    realism = fields.Nested(RealismSchema, metadata={"description": "Where a fill is looked up later."})
-    executed_at = _text(format="date-time")
-
-
-class ExecutionsSchema(AnswerSchema):
-    """A page, newest first."""
-
-    executions = _list(ExecutionSchema)
-    next_cursor = _text(null=True)
-
-
-class BalanceSchema(AnswerSchema):
-    """What an account has of an asset."""
-
-    available = _decimal()
-    held = _decimal("By open firm quotes.")
-    total = _decimal()
-
-
-class PositionSchema(AnswerSchema):
-    """What was traded of a symbol; null where there is no price."""
-
-    symbol = _text()
-    quantity = _decimal("Negative where more was sold than bought.")
-    average_cost = _decimal("Fees and markup included.", null=True)
-    realised_pnl = _decimal()
-    unrealised_pnl = _decimal("At mid.", null=True)
-    mid = _decimal(null=True)
-
-
-class AccountSchema(AnswerSchema):
-    """A paper account."""
-
-    account = _text()
-    balances = fields.Dict(keys=fields.Str(), values=fields.Nested(BalanceSchema), required=True)
-    positions = _list(PositionSchema)
-
-
-class EntrySchema(AnswerSchema):
-    """A line of an account's ledger."""
-
-    entry_id = _text()
-    kind = _text(enum=["execution", "account", "deposit", "reset"])
-    ref = _text("Of the execution, where it is one.")
-    asset = _text()
-    amount = _decimal()
-    at = _text(format="date-time")
-
-
-class EntriesSchema(AnswerSchema):
-    """A page, newest first."""
-
-    entries = _list(EntrySchema)
-    next_cursor = _text(null=True)
 
 
 class LevelSchema(AnswerSchema):
     """A venue's level."""
 
-    price = _decimal()
-    net_price = _decimal("With the venue's taker fee.")
-    quantity = _decimal("As the venue shows it.")
-    taken = _decimal("What mock fills and holds have taken of the quantity, and the venue has not replaced.")
-    venue = _text()
+    price = decimal_field()
+    net_price = decimal_field("With the venue's taker fee.")
+    quantity = decimal_field("As the venue shows it.")
+    taken = decimal_field("What mock fills and holds have taken of the quantity, and the venue has not replaced.")
+    venue = text_field()
 
 
 class BookSchema(AnswerSchema):
     """The consolidated book."""
 
-    symbol = _text()
-    view = _text(enum=["net", "gross"])
-    market_data = _text(enum=["live", "simulated"])
-    bids = _list(LevelSchema)
-    asks = _list(LevelSchema)
-    crossed = _flag()
-    sources = _list(SourceSchema)
+    symbol = text_field()
+    view = text_field(enum=["net", "gross"])
+    market_data = text_field(enum=["live", "simulated"])
+    bids = list_field(LevelSchema)
+    asks = list_field(LevelSchema)
+    crossed = flag_field()
+    sources = list_field(SourceSchema)
 
 
 class RestingSchema(AnswerSchema):
     """What rests within a distance of mid; notionals in the quote asset, before fees."""
 
-    bid_quantity = _decimal()
-    bid_notional = _decimal()
-    ask_quantity = _decimal()
-    ask_notional = _decimal()
+    bid_quantity = decimal_field()
+    bid_notional = decimal_field()
+    ask_quantity = decimal_field()
+    ask_notional = decimal_field()
 
 
 class VenueRestingSchema(RestingSchema):
     """The same on one venue."""
 
-    venue = _text()
+    venue = text_field()
 
 
 class BandSchema(RestingSchema):
     """What rests within *bps* of mid."""
 
-    bps = _decimal()
-    venues = _list(VenueRestingSchema)
+    bps = decimal_field()
+    venues = list_field(VenueRestingSchema)
 
 
 class DepthSchema(AnswerSchema):
     """Liquidity near mid."""
 
-    symbol = _text()
-    market_data = _text(enum=["live", "simulated"])
-    mid = _decimal()
-    bands = _list(BandSchema)
-    sources = _list(SourceSchema)
+    symbol = text_field()
+    market_data = text_field(enum=["live", "simulated"])
+    mid = decimal_field()
+    bands = list_field(BandSchema)
+    sources = list_field(SourceSchema)
 
 
 class VenueSymbolSchema(AnswerSchema):
     """A venue's standing with one symbol."""
 
-    symbol = _text()
-    state = _text()
-    reason = _text(null=True)
-    age_ms = _integer(null=True)
-    sequence = _integer(null=True)
-    levels = _integer("Of both sides together.", null=True)
-    taker_fee_bps = _decimal(null=True)
+    symbol = text_field()
+    state = text_field()
+    reason = text_field(null=True)
+    age_ms = integer_field(null=True)
+    sequence = integer_field(null=True)
+    levels = integer_field("Of both sides together.", null=True)
+    taker_fee_bps = decimal_field(null=True)
 
 
 class VenueSchema(AnswerSchema):
     """A venue; its own state is the worst of its symbols'."""
 
-    venue = _text()
-    enabled = _flag()
-    poll_interval_ms = _integer("Effective.", null=True)
-    transport = _text(enum=["poll"])
-    state = _text(null=True)
-    reason = _text(null=True)
-    since = _text(format="date-time", null=True)
-    symbols = _list(VenueSymbolSchema)
-    taker_fee_bps = _decimal("The highest of its symbols'.", null=True)
-    accepted = _integer()
+    venue = text_field()
+    enabled = flag_field()
+    poll_interval_ms = integer_field("Effective.", null=True)
+    transport = text_field(enum=["poll"])
+    state = text_field(null=True)
+    reason = text_field(null=True)
+    since = text_field(format="date-time", null=True)
+    symbols = list_field(VenueSymbolSchema)
+    taker_fee_bps = decimal_field("The highest of its symbols'.", null=True)
+    accepted = integer_field()
     rejected = fields.Dict(keys=fields.Str(), values=fields.Int(), required=True)
 
 
 class VenuesSchema(AnswerSchema):
     """All venues of the settings."""
 
-    venues = _list(VenueSchema)
-    next_cursor = _text(null=True)
+    venues = list_field(VenueSchema)
+    next_cursor = text_field(null=True)
 
 
 class InstrumentSchema(AnswerSchema):
     """A symbol's rules on one venue; null where the venue names none."""
 
-    venue = _text()
-    symbol = _text()
-    price_step = _decimal(null=True)
-    quantity_step = _decimal(null=True)
-    quantity_min = _decimal(null=True)
-    notional_min = _decimal(null=True)
-    taker_fee_bps = _decimal()
+    venue = text_field()
+    symbol = text_field()
+    price_step = decimal_field(null=True)
+    quantity_step = decimal_field(null=True)
+    quantity_min = decimal_field(null=True)
+    notional_min = decimal_field(null=True)
+    taker_fee_bps = decimal_field()
 
 
 class SymbolSchema(AnswerSchema):
     """A symbol; the outer rules are the most permissive of its venues'."""
 
-    symbol = _text()
-    base_asset = _text()
-    quote_asset = _text()
-    quantity_step = _decimal(null=True)
-    quantity_min = _decimal(null=True)
-    notional_min = _decimal(null=True)
-    venues = _list(InstrumentSchema)
+    symbol = text_field()
+    base_asset = text_field()
+    quote_asset = text_field()
+    quantity_step = decimal_field(null=True)
+    quantity_min = decimal_field(null=True)
+    notional_min = decimal_field(null=True)
+    venues = list_field(InstrumentSchema)
 
 
 class SymbolsSchema(AnswerSchema):
     """All symbols of the settings."""
 
-    symbols = _list(SymbolSchema)
-    next_cursor = _text(null=True)
+    symbols = list_field(SymbolSchema)
+    next_cursor = text_field(null=True)
 
 
 class HealthSchema(AnswerSchema):
     """The process is alive."""
 
-    status = _text(enum=["alive"])
+    status = text_field(enum=["alive"])
 
 
 class SymbolReadinessSchema(AnswerSchema):
     """Whether one symbol can be quoted."""
 
-    symbol = _text()
-    live_venues = _integer()
-    venues_min = _integer()
+    symbol = text_field()
+    live_venues = integer_field()
+    venues_min = integer_field()
     sources = fields.List(fields.Nested(SourceSchema), metadata={"description": "Where there are too few."})
 
 
 class ReadinessSchema(AnswerSchema):
     """All symbols can be quoted."""
 
-    status = _text(enum=["ready"])
-    symbols = _list(SymbolReadinessSchema)
+    status = text_field(enum=["ready"])
+    symbols = list_field(SymbolReadinessSchema)
 
 
 class FaultSchema(AnswerSchema):
@@ -501,22 +378,22 @@ class FaultSchema(AnswerSchema):
 
     parameter = fields.Str()
     pointer = fields.Str()
-    code = _text()
-    detail = _text()
+    code = text_field()
+    detail = text_field()
     suggested = fields.Str()
 
 
 class ProblemSchema(AnswerSchema):
     """A refusal (RFC 9457)."""
 
-    type = _text()
-    title = _text()
-    status = _integer()
-    detail = _text()
-    code = _text()
-    request_id = _text()
-    retry = _text(enum=["never", "same_request", "new_quote"])
-    execution_state = _text(enum=["not_executed", "executed", "unknown"])
+    type = text_field()
+    title = text_field()
+    status = integer_field()
+    detail = text_field()
+    code = text_field()
+    request_id = text_field()
+    retry = text_field(enum=["never", "same_request", "new_quote"])
+    execution_state = text_field(enum=["not_executed", "executed", "unknown"])
     errors = fields.List(fields.Nested(FaultSchema))
     execution_id = fields.Str()
     fresh_quote = fields.Nested(QuoteSchema)

@@ -18,7 +18,7 @@ from aiohttp_apispec import json_schema, match_info_schema, querystring_schema, 
 from exchanges.board import Source
 from exchanges.book import Side
 from service.accounting import bps_text, price_text
-from service.api import answers, requests
+from service.api import answers, answers_record, requests
 from service.api.account_routes import ACCOUNT_ROUTES
 from service.api.fields import CLIENT_ORDER_ID_PATTERN, Cursor
 from service.api.firm_routes import FIRM_ROUTES
@@ -134,11 +134,11 @@ _EXECUTE_CODES = (
     "Mock-fill an order at once, on record: on a quote, or directly. The same client_order_id is always safe to send "
     "again: the first answer is given back (200, Idempotent-Replayed: true). A dry run checks everything, records "
     "nothing and answers 200.",
-    answers.ExecutionSchema,
+    answers_record.ExecutionSchema,
     _EXECUTE_CODES,
     201,
 )
-@response_schema(answers.ExecutionSchema, 200, description="It was on record, or it was a dry run.")
+@response_schema(answers_record.ExecutionSchema, 200, description="It was on record, or it was a dry run.")
 @json_schema(requests.ExecuteBody)
 async def post_execute(request: web.Request) -> web.Response:
     """Answer ``POST /execute``."""
@@ -227,7 +227,7 @@ async def _with_realism(api: Api, executions: Sequence[StoredExecution]) -> list
 @operation(
     "List executions",
     "This account's executions, filled and rejected, newest first.",
-    answers.ExecutionsSchema,
+    answers_record.ExecutionsSchema,
     (*GENERAL, *PARAMETERS[:3], "unknown_symbol", "ledger_unavailable"),
 )
 @querystring_schema(requests.ExecutionsQuery)
@@ -257,7 +257,7 @@ async def get_executions(request: web.Request) -> web.Response:
 @operation(
     "Get execution",
     "One of this account's executions, as it was answered.",
-    answers.ExecutionSchema,
+    answers_record.ExecutionSchema,
     (*GENERAL, "unknown_parameter", "unknown_execution", "ledger_unavailable"),
 )
 @match_info_schema(requests.ExecutionPath)
@@ -276,7 +276,7 @@ async def get_execution(request: web.Request) -> web.Response:
 @operation(
     "Get execution by client order id",
     "The execution that one of this account's client_order_ids stands for, as it was answered.",
-    answers.ExecutionSchema,
+    answers_record.ExecutionSchema,
     (*GENERAL, "unknown_parameter", "unknown_execution", "ledger_unavailable"),
 )
 @match_info_schema(requests.ClientOrderPath)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from exchanges.book import Side
 from service.desk.accounts import QUANTITY_PER_AMOUNT, Holdings, settlement
-from service.desk.execution import FILLED, PARTIALLY_FILLED, REJECTED, ExecutedFill, Execution
+from service.desk.execution import FILLED, PARTIALLY_FILLED, ExecutedFill, Execution
 from service.desk.firm import FirmQuote, FirmStatus
 from service.desk.floor import DeskRules, milliseconds
 from service.desk.orders import Order, Promise, QuoteRequest, TimeInForce
@@ -89,9 +89,7 @@ def decided(
     Raises:
         AmountTooLarge: If an amount is more than a ledger can hold.
     """
-    versus = None
-    if terms.promise is not None and reject_code is None:
-        versus = terms.promise.versus_quote_bps(priced.side, priced.total)
+    versus = None if terms.promise is None else terms.promise.versus_quote_bps(priced.side, priced.total)
     execution = Execution(
         execution_id=ref,
         account=order.account,
@@ -99,40 +97,31 @@ def decided(
         fingerprint=order.fingerprint,
         quote_key=terms.quote_key,
         market_data=rules.market_data,
-        status=REJECTED,
-        reject_code=reject_code,
+        status=FILLED if priced.fillable else PARTIALLY_FILLED,
+        reject_code=None,
         symbol=terms.symbol,
         side=priced.side.value,
         time_in_force=terms.time_in_force.value,
         requested_quantity=priced.ask.quantity,
         requested_total=priced.ask.total,
-        filled_quantity=0,
-        subtotal=0,
-        fees=0,
-        markup=0,
-        total=0,
-        fills=(),
+        filled_quantity=priced.quantity,
+        subtotal=priced.subtotal,
+        fees=priced.fees,
+        markup=priced.markup,
+        total=priced.total,
+        fills=executed_fills(priced, snapshot),
         executed_at=now,
         quote_id=terms.quote_id,
-        versus_quote_bps=None if reject_code else versus,
+        versus_quote_bps=versus,
     )
     if reject_code is None:
-        filled = replace(
-            execution,
-            status=FILLED if priced.fillable else PARTIALLY_FILLED,
-            filled_quantity=priced.quantity,
-            subtotal=priced.subtotal,
-            fees=priced.fees,
-            markup=priced.markup,
-            total=priced.total,
-            fills=executed_fills(priced, snapshot),
-        )
         taken = lots(priced, ref, order.account, milliseconds(now))
-        settled = settle(filled, holdings, rules, expired, taken)
+        settled = settle(execution, holdings, rules, expired, taken)
         if isinstance(settled, tuple):
             return Decision(settled[0], terms.request, priced, snapshot), settled[1]
-        execution = replace(execution, reject_code=settled, versus_quote_bps=None)
-    return Decision(execution, terms.request, priced, snapshot), replace(expired, kind="execution", execution=execution)
+        reject_code = settled
+    refused = execution.refused(reject_code)
+    return Decision(refused, terms.request, priced, snapshot), replace(expired, kind="execution", execution=refused)
 
 
 def filled_as_promised(
@@ -155,13 +144,42 @@ def filled_as_promised(
     Raises:
         AmountTooLarge: If an amount is more than a ledger can hold.
     """
-    execution = Execution(
+    execution = replace(
+        as_filled(quote, rules.market_data),
         execution_id=ref,
-        account=order.account,
         client_order_id=order.client_order_id,
         fingerprint=order.fingerprint,
+        executed_at=now,
+        versus_quote_bps=0,
+    )
+    at_ms = milliseconds(now)
+    taken = tuple(lot._replace(ref=ref, since_ms=at_ms, held_until_ms=None) for lot in held)
+    freed = holdings.with_held(quote.held_asset, -quote.held_amount)
+    done, changes = _settled(execution, freed, expired, taken)
+    reject_code = None
+    if not rules.risk.trading_enabled:
+        reject_code = "risk_limit"
+    elif _overdrawn(changes.holdings or freed, execution.symbol):  # A sale of dust may bring less than its fee.
+        reject_code = "insufficient_balance"
+    if reject_code is not None:
+        refused = execution.refused(reject_code)
+        return Decision(refused, quote.request, None, None), replace(expired, kind="execution", execution=refused)
+    return Decision(done, quote.request, None, None), replace(
+        changes,
+        released=(*expired.released, quote.quote_id),
+        firm=(*expired.firm, quote.ended(FirmStatus.USED, ref)),
+    )
+
+
+def as_filled(quote: FirmQuote, market_data: str) -> Execution:
+    """Give what filling a firm quote as it was given is, but for the order that does."""
+    return Execution(
+        execution_id=quote.quote_id,
+        account=quote.account,
+        client_order_id="",
+        fingerprint=b"",
         quote_key=None,
-        market_data=rules.market_data,
+        market_data=market_data,
         status=FILLED,
         reject_code=None,
         symbol=quote.request.symbol,
@@ -175,29 +193,8 @@ def filled_as_promised(
         markup=quote.markup,
         total=quote.total,
         fills=quote.fills,
-        executed_at=now,
+        executed_at=quote.created_at,
         quote_id=quote.quote_id,
-        versus_quote_bps=0,
-    )
-    at_ms = milliseconds(now)
-    taken = tuple(lot._replace(ref=ref, since_ms=at_ms, held_until_ms=None) for lot in held)
-    freed = holdings.with_held(quote.held_asset, -quote.held_amount)
-    done, changes = _settled(execution, freed, expired, taken)
-    reject_code = None
-    if not rules.risk.trading_enabled:
-        reject_code = "risk_limit"
-    elif _overdrawn(changes.holdings or freed, execution.symbol):  # A sale of dust may bring less than its fee.
-        reject_code = "insufficient_balance"
-    if reject_code is not None:
-        refused = replace(
-            execution, status=REJECTED, reject_code=reject_code, filled_quantity=0, subtotal=0, fees=0, markup=0,
-            total=0, fills=(), versus_quote_bps=None,
-        )  # fmt: skip
-        return Decision(refused, quote.request, None, None), replace(expired, kind="execution", execution=refused)
-    return Decision(done, quote.request, None, None), replace(
-        changes,
-        released=(*expired.released, quote.quote_id),
-        firm=(*expired.firm, quote.ended(FirmStatus.USED, ref)),
     )
 
 
@@ -259,6 +256,13 @@ def executed_fills(priced: SideQuote, snapshot: Snapshot) -> tuple[ExecutedFill,
         )
         for fill in priced.fills
     )
+
+
+def too_large() -> RequestError:
+    """Say that an order's amount is more than a ledger can hold."""
+    detail = "comes to more than the ledger can hold"
+    fault = Fault("/quantity", "quantity_too_large", detail, kind="pointer")
+    return RequestError("quantity_too_large", f"the order {detail}", [fault])
 
 
 def refuse_amount(faults: Sequence[Fault], kind: str = "parameter") -> None:

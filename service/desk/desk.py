@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from exchanges.clock import MS
 from service.desk.accounts import AmountTooLarge
-from service.desk.deciding import Decision, Terms, decided, filled_as_promised, refuse_amount
+from service.desk.deciding import Decision, Terms, decided, filled_as_promised, refuse_amount, too_large
 from service.desk.execution import Execution
 from service.desk.firm import FirmQuote, FirmStatus
 from service.desk.firm_quotes import released
@@ -191,7 +191,7 @@ class Desk:
             try:
                 decision, changes = self._decision(order, terms, claim.ref, state)
             except AmountTooLarge:
-                raise too_large("pointer") from None
+                raise too_large() from None
             execution = decision.execution
             receipt = self._receipt(execution, order.dry_run)
             answer = Answer(
@@ -300,7 +300,7 @@ class Desk:
         try:
             return filled_as_promised(order, quote, ref, held, expired, holdings, self._floor.rules, now)
         except AmountTooLarge:
-            raise too_large("pointer") from None
+            raise too_large() from None
 
     def _refuse_late(self, order: Order) -> None:
         if order.valid_until is not None and self._floor.clock.utc() > order.valid_until:
@@ -369,12 +369,3 @@ def _replay(stored: StoredExecution, order: Order) -> Answer:
 
 def _side_fault(code: str, detail: str) -> RequestError:
     return RequestError(code, detail, [Fault("/side", code, detail, kind="pointer")])
-
-
-def too_large(kind: str) -> RequestError:
-    """Say that an amount is more than a ledger can hold."""
-    where = "/quantity" if kind == "pointer" else "quantity"
-    detail = "comes to more than the ledger can hold"
-    return RequestError(
-        "quantity_too_large", f"the order {detail}", [Fault(where, "quantity_too_large", detail, kind=kind)]
-    )

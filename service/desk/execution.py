@@ -6,7 +6,7 @@ only these reach the ledger.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.market.side import Hop
@@ -80,6 +80,21 @@ class Execution:
     versus_quote_bps: int | None = None
     balances: tuple[tuple[str, int, int], ...] = ()
     receipt: bytes = b""
+
+    def refused(self, reject_code: str) -> Execution:
+        """Give it as an order that was evaluated and refused: nothing of it is filled."""
+        return replace(
+            self,
+            status=REJECTED,
+            reject_code=reject_code,
+            filled_quantity=0,
+            subtotal=0,
+            fees=0,
+            markup=0,
+            total=0,
+            fills=(),
+            versus_quote_bps=None,
+        )
 
     @property
     def uses_quote(self) -> bool:

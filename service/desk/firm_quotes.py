@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from exchanges.book import Side
 from service.desk.accounts import QUANTITY_PER_AMOUNT, AmountTooLarge, Holdings
-from service.desk.deciding import executed_fills, refuse_amount, settle
-from service.desk.execution import FILLED, Execution
+from service.desk.deciding import as_filled, executed_fills, refuse_amount, settle, too_large
 from service.desk.firm import FirmQuote, FirmStatus
 from service.desk.floor import Floor, milliseconds, new_id, there
 from service.desk.orders import QuoteRequest, TimeInForce, amount_faults, refusal, total_faults
@@ -63,9 +62,9 @@ class FirmQuotes:
             try:
                 open_too = [one for one in state.open_firm if one.quote_id not in over]
                 promised = _with_fills(holdings, open_too)
-                refused = settle(_as_filled(quote, floor.rules.market_data), promised, floor.rules, expired, ())
+                refused = settle(as_filled(quote, floor.rules.market_data), promised, floor.rules, expired, ())
             except AmountTooLarge:
-                raise RequestError("quantity_too_large", "the order comes to more than the ledger can hold") from None
+                raise too_large() from None
             if isinstance(refused, str):
                 raise RequestError(refused, _REFUSED[refused])
             quote = replace(quote, message=self._message(Given(quote, priced, snapshot, floor.rules.market_data)))
@@ -221,30 +220,4 @@ def _quote(
         created_at=now,
         expires_at=expires_at,
         message=b"",
-    )
-
-
-def _as_filled(quote: FirmQuote, market_data: str) -> Execution:
-    """Give what filling a quote would be, to see whether the account could pay for it."""
-    return Execution(
-        execution_id=quote.quote_id,
-        account=quote.account,
-        client_order_id="",
-        fingerprint=b"",
-        quote_key=None,
-        market_data=market_data,
-        status=FILLED,
-        reject_code=None,
-        symbol=quote.request.symbol,
-        side=quote.side.value,
-        time_in_force=TimeInForce.FOK.value,
-        requested_quantity=quote.request.ask.quantity,
-        requested_total=quote.request.ask.total,
-        filled_quantity=quote.quantity,
-        subtotal=quote.subtotal,
-        fees=quote.fees,
-        markup=quote.markup,
-        total=quote.total,
-        fills=quote.fills,
-        executed_at=quote.created_at,
     )

@@ -5,6 +5,7 @@ One process's orders are decided here one after the other, while the ledger keep
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -114,10 +115,19 @@ class Floor:
         chosen = self._venues if request.venues is None else frozenset(request.venues)
         return chosen - frozenset(request.exclude_venues or ())
 
-    def claim(self, ref: str, account: str, symbol: str | None = None, **more: str | bytes | None) -> Claim:
-        """Claim an account, and what an order for a symbol may take from."""
+    def claim(
+        self,
+        ref: str,
+        account: str,
+        symbol: str | None = None,
+        *,
+        client_order_id: str | None = None,
+        quote_key: bytes | None = None,
+        firm_quote_id: str | None = None,
+    ) -> Claim:
+        """Claim an account, what an order for a symbol may take from, and what else it is about."""
         symbols = () if symbol is None or symbol not in self.market.symbols else self.market.traded(symbol)
-        return Claim(ref=ref, account=account, now=self.clock.utc(), symbols=symbols, **more)  # type: ignore[arg-type]
+        return Claim(ref, account, self.clock.utc(), symbols, client_order_id, quote_key, firm_quote_id)
 
     async def transact(self, claim: Claim, decide: Callable[[State], tuple[R, Changes | None]]) -> R:
         """
@@ -143,13 +153,16 @@ class Floor:
 
         if self.closing:
             raise Unavailable("shutting_down", "the service is stopping")
+        may_be_written = False
         try:
             result = await self.ledger.transact(claim, decide_here)
-        except OutcomeUnknown:
-            raise  # It may be on record.
-        except Exception:
-            self._undo(claim.ref, let_go)
+            may_be_written = True
+        except (OutcomeUnknown, asyncio.CancelledError):
+            may_be_written = True
             raise
+        finally:
+            if not may_be_written:
+                self._undo(claim.ref, let_go)
         if self.ledger.shared and any(lot.held_until_ms is not None for lot in self.taken.held(claim.ref)):
             self._on_record.add(claim.ref)  # Others may end it.
         return result
@@ -164,10 +177,9 @@ class Floor:
         if not self.ledger.shared:
             return
         on_record = {lot.ref for lot in state.lots}
-        for ref in self.taken.refs(claim.symbols) - on_record:
-            if ref in self._on_record:
-                self.taken.drop(ref)
-                self._on_record.discard(ref)
+        for ref in [ref for ref in self._on_record - on_record if self.taken.takes_of(ref, claim.symbols)]:
+            self.taken.drop(ref)
+            self._on_record.discard(ref)
         self.taken.add(state.lots)
         self._on_record |= on_record
         if len(self._on_record) > self._looked_through_at:

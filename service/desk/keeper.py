@@ -112,7 +112,7 @@ class Keeper:
                 await self._keep_lots()
                 if self._floor.ledger.shared:
                     ring.hold(await self._floor.ledger.keys())
-                    self._floor.taken.add(await self._floor.ledger.lots())
+                    self._floor.taken.add(await self._floor.ledger.lots(of_others=True))
             except Unavailable as error:
                 log.warning("keeper.waits", error=error.code)
             except Exception:

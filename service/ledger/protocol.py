@@ -232,8 +232,8 @@ class Ledger(Protocol):
     async def orphaned(self) -> Sequence[FirmQuote]:
         """Give the open firm quotes of processes that are no more."""
 
-    async def lots(self) -> Sequence[Lot]:
-        """Give all liquidity that is still charged."""
+    async def lots(self, *, of_others: bool = False) -> Sequence[Lot]:
+        """Give all liquidity that is still charged, or what other processes have taken of it."""
 
     async def keep_lots(self, lots: Collection[Lot]) -> None:
         """Write down what is left of lots that are not over."""

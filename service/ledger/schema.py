@@ -245,6 +245,10 @@ select_lots_of = sa.union(
     _lots_of.where(takings.c.instance > sa.bindparam("instance")),
     _lots_of.where(takings.c.held_until_ms > 0),
 )
+select_lots_of_others = sa.union(
+    select_lots.where(takings.c.instance < sa.bindparam("instance")),
+    select_lots.where(takings.c.instance > sa.bindparam("instance")),
+)
 select_realism = sa.select(realism).where(realism.c.execution_id.in_(_bound("ids")))
 
 update_balance = (

@@ -347,9 +347,12 @@ class SqlLedger(ABC):
         rows = await self._read(lambda connection: connection.execute(schema.select_open_firm_quotes).all())
         return [records.stored_firm_quote(row) for row in rows]
 
-    async def lots(self) -> Sequence[Lot]:
-        """Give all liquidity that is still charged."""
-        rows = await self._read(lambda connection: connection.execute(schema.select_lots).all())
+    async def lots(self, *, of_others: bool = False) -> Sequence[Lot]:
+        """Give all liquidity that is still charged, or what other processes have taken of it."""
+        statement, mine = (
+            (schema.select_lots_of_others, {"instance": self._instance}) if of_others else (schema.select_lots, {})
+        )
+        rows = await self._read(lambda connection: connection.execute(statement, mine).all())
         return [records.stored_lot(row) for row in rows]
 
     async def keep_lots(self, lots: Collection[Lot]) -> None:

@@ -230,9 +230,9 @@ class TakenLiquidity:
         """Give the lots of *ref* that are not over."""
         return [one.lot._replace(shown=one.level.shown) for one in self._lots.get(ref, {}).values()]
 
-    def refs(self, symbols: Collection[str]) -> set[str]:
-        """Name what has taken of venues' own *symbols* and is not over."""
-        return {ref for ref, lots in self._lots.items() if any(one.lot.key.symbol in symbols for one in lots.values())}
+    def takes_of(self, ref: str, symbols: Collection[str]) -> bool:
+        """Tell whether *ref* has taken of venues' own *symbols* what is not over."""
+        return any(one.lot.key.symbol in symbols for one in self._lots.get(ref, {}).values())
 
     def observe(self, book: VenueBook, now_ms: int) -> None:
         """Let a venue's new book explain what it leaves out."""

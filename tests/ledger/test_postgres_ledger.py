@@ -143,6 +143,9 @@ async def test_takers_on_both_never_get_more_than_there_is(two):
 
     assert {True: 10, False: 50} == Counter(await asyncio.gather(*map(take, range(60))))
     assert 10 == len(await two[0].lots())
+    # Each has taken what the other takes note of.
+    assert own[two[1].instance] == sorted(await two[0].lots(of_others=True), key=own[two[1].instance].index)
+    assert own[two[0].instance] == sorted(await two[1].lots(of_others=True), key=own[two[0].instance].index)
 
 
 async def test_balance_is_spent_once_whichever_process_asks(two):

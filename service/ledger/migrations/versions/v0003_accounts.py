@@ -18,6 +18,13 @@ def upgrade() -> None:
     op.add_column("ledger", sa.Column("journal_hash", sa.LargeBinary))
     last = "(SELECT COALESCE(MAX(seq), 0) FROM executions)"
     op.execute(f"UPDATE ledger SET journal_start = {last}, journal_seq = {last}")
+    _chain()
+    _accounts()
+    _promises()
+
+
+def _chain() -> None:
+    """Make what every change of money is written into."""
     op.create_table(
         "journal",
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -36,6 +43,10 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger, nullable=False),
     )
     op.create_index("entries_of_account", "entries", ["account", "seq"])
+
+
+def _accounts() -> None:
+    """Make what is derived from it."""
     op.create_table("accounts", sa.Column("account", sa.Text, primary_key=True))
     op.create_table(
         "balances",
@@ -59,6 +70,10 @@ def upgrade() -> None:
         sa.Column("asset", sa.Text, primary_key=True),
         sa.Column("notional", sa.BigInteger, nullable=False),
     )
+
+
+def _promises() -> None:
+    """Make what is taken, held and seen of the market."""
     op.create_table(
         "takings",
         sa.Column("ref", sa.Text, primary_key=True),
