@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 
 import aioresponses.core
 import pytest
+import structlog
 from aiohttp import ClientResponse
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
@@ -28,6 +31,11 @@ def pytest_configure(config):
     """Let laws be tried on fewer examples, unless a profile is asked for."""
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("quick")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Run one file more at a time than there are cores: much of the tests is waiting, for processes and for sockets."""
+    return (os.cpu_count() or 1) + 1
 
 
 if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
@@ -49,6 +57,18 @@ if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
 def patience(monkeypatch):
     """A disk that is busy for seconds fails no test; what happens then has tests of its own."""
     monkeypatch.setattr("service.ledger.sql.ANSWER_WITHIN_S", 60)
+
+
+@pytest.fixture
+def logging_as_before():
+    """Whatever a test makes of logging, the next one finds it as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    logging.captureWarnings(False)
+    logging.getLogger("aiohttp.access").disabled = False
+    structlog.reset_defaults()
 
 
 class HeldClock:

@@ -12,6 +12,8 @@ from service.__main__ import main
 from service.ledger.sqlite import SqliteLedger
 from tests.ledger.ledger_cases import NOON, money
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 STARTING = {"USDT": money(5), "BTC": money(1)}
 
 

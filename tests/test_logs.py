@@ -37,16 +37,7 @@ KEY = "iob_live_a1b2c3d4e5_" + "S3cret" * 8
 LOCAL = "a local variable"
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Leave logging as the other tests expect it."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(False)
-    logging.getLogger("aiohttp.access").disabled = False
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture

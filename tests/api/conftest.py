@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from jsonschema import Draft202012Validator
@@ -398,17 +396,11 @@ def ledger_with_keys(tmp_path_factory):
 
 
 @pytest.fixture
-def log_bytes():
-    """Where the log goes; afterwards logging is what the other tests expect."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def log_bytes(logging_as_before):
+    """Where the log goes."""
     stream = io.BytesIO()
     logs.configure("json", "info", stream)
-    yield stream
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(False)
-    logging.getLogger("aiohttp.access").disabled = False
-    structlog.reset_defaults()
+    return stream
 
 
 def make_keys(ring):
