@@ -17,7 +17,7 @@ from rich.table import Table
 from exchanges.board import Board, Source
 from exchanges.clock import SystemClock
 from exchanges.errors import VenueConfigError
-from exchanges.feed import Feeds, VenueConfig
+from exchanges.feeds import Feeds, VenueConfig
 
 REDRAW_S = 0.25
 VENUES = "binance,kraken,coinbaseexchange,okx,bybit,bitstamp"

@@ -80,10 +80,20 @@ class _Seat:
 
 @dataclass(slots=True)
 class Tally:
-    """How many books of a venue were accepted, and rejected by reason, since the start."""
+    """
+    What has come of a venue since the start.
+
+    Args:
+        accepted: Books that counted.
+        rejected: Books that did not, by reason.
+        failed: Requests and streams that gave no book, by reason.
+        reconnects: Streams that were made anew.
+    """
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    reconnects: int = 0
 
 
 OnChange = Callable[[str, str, Status, Status], None]
@@ -115,19 +125,41 @@ class Board:
         self._followers.append(on_book)
 
     def seat(self, venue: str, symbol: str, stale_after_ms: int, now_ns: int) -> None:
-        """Make room for a venue's book of a symbol, warming."""
-        health = Health(now_ns, stale_after_ms * MS)
-        self._seats.setdefault(symbol, {})[venue] = _Seat(health, health.status(now_ns), stale_after_ms * MS)
+        """Make room for a venue's book of a symbol, warming; one that has a seat keeps it, and its book."""
+        seats = self._seats.setdefault(symbol, {})
+        if venue in seats:
+            seats[venue].stale_after_ns = stale_after_ms * MS
+            seats[venue].health.stale_after_ns = stale_after_ms * MS
+        else:
+            health = Health(now_ns, stale_after_ms * MS)
+            seats[venue] = _Seat(health, health.status(now_ns), stale_after_ms * MS)
         self._guards.setdefault(symbol, JumpGuard())
         self._tallies.setdefault(venue, Tally())
 
     def unseat(self, venue: str, symbol: str) -> None:
-        """Take a venue away from a symbol that it does not trade."""
+        """Take a venue away from a symbol that it does not trade, or that is not served any more."""
         self._seats.get(symbol, {}).pop(venue, None)
+
+    def arrange(self, venues: Sequence[str], symbols: Sequence[str], outlier_bps: Decimal) -> None:
+        """
+        Put what is shown into the settings' order.
+
+        Args:
+            venues: All of them; seats of others are taken away.
+            symbols: All that have seats; what is known of others is forgotten.
+            outlier_bps: As from now.
+        """
+        self._outlier_bps = outlier_bps
+        self._seats = {
+            symbol: {venue: self._seats[symbol][venue] for venue in venues if venue in self._seats[symbol]}
+            for symbol in symbols
+        }
+        self._guards = {symbol: self._guards[symbol] for symbol in symbols}
 
     def instruct(self, instrument: Instrument) -> None:
         """Keep a venue's rules for a symbol."""
-        self._seats[instrument.symbol][instrument.venue].instrument = instrument
+        if (seat := self._seat(instrument.venue, instrument.symbol)) is not None:
+            seat.instrument = instrument
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -146,7 +178,11 @@ class Board:
     def sources(self, symbol: str, now_ns: int) -> tuple[Source, ...]:
         """Give every venue's part in a symbol as it is at *now_ns*, in the settings' order."""
         self._notice_stall(now_ns)
-        return tuple(self._source(venue, symbol, seat, now_ns) for venue, seat in self._seats[symbol].items())
+        return tuple(self._source(venue, symbol, seat, now_ns) for venue, seat in self._seats.get(symbol, {}).items())
+
+    def _seat(self, venue: str, symbol: str) -> _Seat | None:
+        """Find a seat; who has lost his may still have something under way."""
+        return self._seats.get(symbol, {}).get(venue)
 
     def seated(self, venue: str, symbol: str) -> bool:
         """Tell whether a venue has a seat for a symbol."""
@@ -155,7 +191,7 @@ class Board:
     def source(self, venue: str, symbol: str, now_ns: int) -> Source | None:
         """Give one venue's part in a symbol as it is at *now_ns*, or None where it has no seat."""
         self._notice_stall(now_ns)
-        seat = self._seats.get(symbol, {}).get(venue)
+        seat = self._seat(venue, symbol)
         return None if seat is None else self._source(venue, symbol, seat, now_ns)
 
     def _source(self, venue: str, symbol: str, seat: _Seat, now_ns: int) -> Source:
@@ -170,10 +206,10 @@ class Board:
         A book that was asked for before the event loop stalled is dropped: nobody can tell how old it is.
         """
         self._notice_stall(now_ns)
-        if book.received_at_ns < self._refreshed_after_ns:
+        seats = self._seats.get(book.symbol, {})
+        seat = seats.get(book.venue)
+        if seat is None or book.received_at_ns < self._refreshed_after_ns:
             return
-        seats = self._seats[book.symbol]
-        seat = seats[book.venue]
         seat.shown = book
         out = outliers(_fresh_mids(seats, now_ns), self._outlier_bps)
         if book.venue in out or frozen_side:
@@ -196,12 +232,33 @@ class Board:
     def reject(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
         """Take note of a book that failed a check."""
         self._tallies[venue].rejected[reason] += 1
-        self._seats[symbol][venue].health.rejected(reason, now_ns)
+        if (seat := self._seat(venue, symbol)) is not None:
+            seat.health.rejected(reason, now_ns)
         self.report(now_ns)
+
+    def doubt(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
+        """Take note that a book that had been accepted has turned out to be wrong."""
+        self._tallies[venue].rejected[reason] += 1
+        if (seat := self._seat(venue, symbol)) is not None:
+            seat.health.doubted(reason, now_ns, by_its_own_book=False)
+        self.report(now_ns)
+
+    def empty(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
+        """Throw a book away that cannot be kept up to date; the next whole one takes its place."""
+        if (seat := self._seat(venue, symbol)) is not None:
+            seat.book = seat.shown = None
+            seat.health.emptied(reason, now_ns)
+        self.report(now_ns)
+
+    def stalled_since(self, since_ns: int, now_ns: int) -> bool:
+        """Tell whether the event loop has stalled since: what waited in a socket meanwhile is old."""
+        self._notice_stall(now_ns)
+        return since_ns < self._refreshed_after_ns
 
     def fail(self, venue: str, symbol: str, reason: str, now_ns: int, *, at_once: bool = False) -> None:
         """Take note of a request that gave no book."""
-        self._seats[symbol][venue].health.failed(reason, now_ns, at_once=at_once)
+        if (seat := self._seat(venue, symbol)) is not None:
+            seat.health.failed(reason, now_ns, at_once=at_once)
         self.report(now_ns)
 
     def beat(self, now_ns: int) -> None:

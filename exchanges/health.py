@@ -95,7 +95,7 @@ class Health:
     def __init__(self, now_ns: int, stale_after_ns: int) -> None:
         """Begin warming; *stale_after_ns* is the age at which a book stops counting."""
         self._status = Status(State.WARMING, "no_book_yet", now_ns)
-        self._stale_after_ns = stale_after_ns
+        self.stale_after_ns = stale_after_ns
         self._received_at_ns: int | None = None
         self._rejects: deque[int] = deque()
         self._failures = 0
@@ -103,8 +103,8 @@ class Health:
 
     def status(self, now_ns: int) -> Status:
         """Give the state as it is at *now_ns*, having looked at the book's age."""
-        if self._received_at_ns is not None and now_ns - self._received_at_ns > self._stale_after_ns:
-            self._move(Event.AGED, STALE_REASON, self._received_at_ns + self._stale_after_ns)
+        if self._received_at_ns is not None and now_ns - self._received_at_ns > self.stale_after_ns:
+            self._move(Event.AGED, STALE_REASON, self._received_at_ns + self.stale_after_ns)
             if self._status.state is State.STALE:  # What had spoiled its book before does not matter any more.
                 self._status = Status(State.STALE, STALE_REASON, self._status.since_ns)
         return self._status
@@ -113,12 +113,20 @@ class Health:
         """Take note that the book in hand may be older than it seems; the next one will do."""
         self._move(Event.AGED, reason, now_ns)
 
+    def emptied(self, reason: str, now_ns: int) -> None:
+        """Take note that there is no book in hand any more; the next one will do."""
+        self._received_at_ns = None
+        self._good_since.clear()
+        self._move(Event.AGED, reason, now_ns)
+        if self._status.state is State.STALE:
+            self._status = Status(State.STALE, reason, self._status.since_ns)
+
     def accepted(self, now_ns: int, received_at_ns: int) -> None:
         """Take note of a book that passed its own checks and the screen."""
         self.status(now_ns)
         self._failures = 0
         self._received_at_ns = received_at_ns
-        if now_ns - received_at_ns > self._stale_after_ns:
+        if now_ns - received_at_ns > self.stale_after_ns:
             return
         self._good_since.append(now_ns)
         if self._status.state is State.SUSPECT:

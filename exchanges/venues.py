@@ -10,7 +10,59 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+from exchanges.checksum import KrakenChecksum
+
+Depths = range | tuple[int, ...] | None
+
+
+def accepted_depth(depths: Depths, wanted: int) -> int | None:
+    """Give the levels to ask for: the fewest accepted that reach *wanted*, else the most; None for no limit."""
+    if depths is None:
+        return None
+    if isinstance(depths, range):
+        return min(max(wanted, depths[0]), depths[-1])
+    return next((accepted for accepted in depths if accepted >= wanted), depths[-1])
+
+
+class Link(NamedTuple):
+    """
+    A stream message's place among those of its book.
+
+    Args:
+        market_id: The venue's own name of the symbol.
+        previous: The sequence that must have come before; None for a snapshot.
+    """
+
+    market_id: str
+    sequence: int
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """
+    What is known about an exchange's streamed books, as ccxt.pro makes them.
+
+    Args:
+        depths: Levels a side that may be subscribed to; None where ccxt must be given no limit: it would throw away
+            levels that the venue's changes do not repeat.
+        time_is_generation: Its messages bear the time at which they were made.
+        time_ms: Finds that time, Unix milliseconds, in ccxt's book, where it is not the book's ``timestamp``.
+        link: Finds a message's place in its sequence, where the venue numbers messages and ccxt does not look.
+        checksum: Finds a message's checksum of the book, where the venue sends one and ccxt does not look.
+    """
+
+    depths: Depths = None
+    time_is_generation: bool = False
+    time_ms: Callable[[Mapping[str, Any]], int | None] | None = None
+    link: Callable[[Any], Link | None] | None = None
+    checksum: Callable[[Any], KrakenChecksum | None] | None = None
+
+    def depth(self, wanted: int) -> int | None:
+        """Give the levels to subscribe to; None for no limit."""
+        return accepted_depth(self.depths, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +80,49 @@ class VenueFacts:
         time_ms: Finds in the answer's JSON the venue's time in Unix milliseconds, where ccxt does not pass it on.
         market_id: Finds in the answer's JSON the venue's own name of the symbol that the book is for, where the answer
             says it and ccxt does not look.
+        whole_book: It answers with every level it has, tens of thousands of them: too many to be parsed between two
+            requests of others.
         options: For ccxt's constructor.
+        stream: Its streamed books.
     """
 
-    depths: range | tuple[int, ...] | None = None
+    depths: Depths = None
     time_is_generation: bool = False
     time_is_local: bool = False
     repeats_prices: bool = False
     request_interval_ms: int | None = None
     time_ms: Callable[[Any], int] | None = None
     market_id: Callable[[Any], str] | None = None
+    whole_book: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    stream: StreamFacts = StreamFacts()
 
     def depth(self, wanted: int) -> int | None:
-        """Give the levels to ask for: the fewest accepted that reach *wanted*, else the most; None for no limit."""
-        if self.depths is None:
-            return None
-        if isinstance(self.depths, range):
-            return min(max(wanted, self.depths[0]), self.depths[-1])
-        return next((accepted for accepted in self.depths if accepted >= wanted), self.depths[-1])
+        """Give the levels to ask for; None for no limit."""
+        return accepted_depth(self.depths, wanted)
 
+
+def _bybit_link(message: Any) -> Link | None:
+    """
+    Read the update id of a Bybit order book message: a change's is one more than the one before.
+
+    "Orderbook" of its v5 WebSocket reference (bybit-exchange.github.io/docs/v5/websocket/public/orderbook, read
+    2026-11) calls it a sequence that begins anew at 1 with a snapshot.  Should it ever skip numbers, the stream is
+    taken for one with gaps, and the venue is polled.
+    """
+    if not isinstance(message, dict) or not str(message.get("topic", "")).startswith("orderbook."):
+        return None
+    data = message["data"]
+    previous = None if message.get("type") == "snapshot" or data["u"] == 1 else data["u"] - 1
+    return Link(str(data["s"]), data["u"], previous)
+
+
+_BINANCE_STREAM = StreamFacts(time_is_generation=True)  # "E", the event's time; "U" and "u" are looked at by ccxt.
 
 VENUES: Mapping[str, VenueFacts] = {
     # Binance, "Order book" of its spot API reference: limit 1 to 5000.
-    "binance": VenueFacts(depths=range(1, 5001)),
-    "binanceus": VenueFacts(depths=range(1, 5001)),
+    "binance": VenueFacts(depths=range(1, 5001), stream=_BINANCE_STREAM),
+    "binanceus": VenueFacts(depths=range(1, 5001), stream=_BINANCE_STREAM),
     # Bitfinex, "Book" of its v2 API reference: raw books (ccxt 4.5.90's default, R0) repeat prices, aggregated ones
     # (P0) do not; len is 1, 25 or 100.  ccxt 4.5.90 reports this machine's clock as the time.
     "bitfinex": VenueFacts(
@@ -63,7 +133,12 @@ VENUES: Mapping[str, VenueFacts] = {
     ),
     # Bitstamp: no limit is offered.  microtimestamp moves in quiet markets too: in recorded bodies of five symbols
     # fetched within three seconds, thin ones among them, each is about the time of its own request.
-    "bitstamp": VenueFacts(time_is_generation=True),
+    # Its streamed changes bear a microtimestamp each, and nothing that would show that one is missing.
+    "bitstamp": VenueFacts(
+        time_is_generation=True,
+        whole_book=True,
+        stream=StreamFacts(time_is_generation=True, time_ms=lambda book: book["nonce"] and book["nonce"] // 1_000),
+    ),
     # Bybit, "Get Orderbook" (bybit-exchange.github.io/docs/v5/market/orderbook): spot limit 1 to 200; ts is when the
     # system generated the data; s is the symbol.  100 ms between requests by ccxt 4.5.90's weights.
     "bybit": VenueFacts(
@@ -71,11 +146,13 @@ VENUES: Mapping[str, VenueFacts] = {
         time_is_generation=True,
         request_interval_ms=100,
         market_id=lambda body: str(body["result"]["s"]),
+        stream=StreamFacts(depths=(1, 50, 200, 1000), time_is_generation=True, link=_bybit_link),
     ),
     # Coinbase Exchange, "Get product book" (docs.cdp.coinbase.com/api-reference/exchange-api): the answer bears the
     # time it was made; ccxt 4.5.90 drops it, and always asks for the whole book (level 2).
     "coinbaseexchange": VenueFacts(
         time_is_generation=True,
+        whole_book=True,
         time_ms=lambda body: round(datetime.fromisoformat(body["time"]).timestamp() * 1_000),
     ),
     # Crypto.com: ccxt 4.5.90 cuts the depth to 50.
@@ -87,18 +164,23 @@ VENUES: Mapping[str, VenueFacts] = {
     # HTX: ccxt 4.5.90 refuses any other depth.
     "htx": VenueFacts(depths=(5, 10, 20, 150)),
     # Kraken, "Get Order Book" (docs.kraken.com/api-reference/market-data/get-order-book): count up to 500; the book is
-    # keyed by its pair.  1200 ms between requests by ccxt 4.5.90's weights.
+    # keyed by its pair.  1200 ms between requests by ccxt 4.5.90's weights.  Streams: "Book" of its WebSocket v2
+    # reference (docs.kraken.com/api/docs/websocket-v2/book, read 2026-11).
     "kraken": VenueFacts(
         depths=range(1, 501),
         request_interval_ms=1200,
         market_id=lambda body: str(next(iter(body["result"]))),
+        stream=StreamFacts(
+            depths=(10, 25, 100, 500, 1000), time_is_generation=True, checksum=KrakenChecksum.of_message
+        ),
     ),
     # KuCoin: ccxt 4.5.90 refuses any other depth.
     "kucoin": VenueFacts(depths=(20, 100)),
     # MEXC: 150 ms by ccxt 4.5.90's weights.
     "mexc": VenueFacts(request_interval_ms=150),
     # OKX, "GET / Order book" (okx.com/docs-v5): sz up to 400; ts is when the book was generated.
-    "okx": VenueFacts(depths=range(1, 401), time_is_generation=True),
+    # Streams: prevSeqId is looked at by ccxt.
+    "okx": VenueFacts(depths=range(1, 401), time_is_generation=True, stream=StreamFacts(time_is_generation=True)),
 }
 
 UNKNOWN = VenueFacts()

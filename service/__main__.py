@@ -155,7 +155,7 @@ def _load(options: argparse.Namespace, **overrides: str | None) -> Settings:
 
 def _load_with_venues(path: Path, env: dict[str, str]) -> Settings:
     """Read the settings of a command that opens feeds: exchanges' names are checked with all else."""
-    from exchanges.feed import exchange_ids
+    from exchanges.feeds import exchange_ids
     from service import logs
     from service.settings import load_settings
 

@@ -19,7 +19,7 @@ from aiohttp_apispec import validation_middleware
 from exchanges.board import Board
 from exchanges.clock import Clock, SystemClock
 from exchanges.errors import VenueConfigError
-from exchanges.feed import Feeds, VenueConfig
+from exchanges.feeds import Feeds, VenueConfig
 from service.accounting import MONEY_SCALE, rate
 from service.api.handlers import API, Api, VenueReport
 from service.api.middleware import contract, drop_server_header
@@ -67,6 +67,7 @@ def venue_configs(settings: Settings) -> list[VenueConfig]:
             taker_fee_bps=venue.taker_fee_bps,
             base_url=venue.base_url,
             symbols=venue.symbols,
+            transport=venue.transport,
         )
         for name, venue in settings.venues.items()
         if venue.enabled

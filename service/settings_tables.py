@@ -245,7 +245,7 @@ class VenueSettings(Table):
 
     exchange: str = Field(min_length=1, description="the id of an exchange in ccxt")
     enabled: bool = True
-    transport: Literal["poll"] = "poll"
+    transport: Literal["poll", "stream"] = "poll"
     poll_interval_ms: int = Field(default=1000, ge=50, le=3_600_000)
     rate_limit_ms: int | None = Field(default=None, ge=0, le=3_600_000)
     depth: int = Field(default=100, ge=1, le=5000)

@@ -275,7 +275,7 @@ def test_environment_wins_over_file(
             "[venues.okx]\nstale_after_ms = 99",
             "venues.okx.stale_after_ms: must be a whole number from 100 to 3600000, not 99",
         ),
-        ('[venues.okx]\ntransport = "stream"', 'venues.okx.transport: must be "poll", not "stream"'),
+        ('[venues.okx]\ntransport = "carrier"', 'venues.okx.transport: must be "poll" or "stream", not "carrier"'),
         (
             "[venues.okx]\ntaker_fee_bps = 1001",
             "venues.okx.taker_fee_bps: must be a number from 0 to 1000 with at most 6 decimals, not 1001",

@@ -66,7 +66,7 @@ def settings_of(tmp_path, symbols, venues):
 
 def written_settings(tmp_path):
     """Load the settings file that stands there."""
-    from exchanges.feed import exchange_ids
+    from exchanges.feeds import exchange_ids
 
     return load_settings(tmp_path / "settings.toml", {}, exchanges=exchange_ids())
 

@@ -16,8 +16,9 @@ from aioresponses import aioresponses
 from yarl import URL
 
 from exchanges.book import BookRejected, RawBook, Reject, decode, units
-from exchanges.ccxt_venue import BODY_MAX_BYTES, PAUSE_DEFAULT_S, PAUSE_MAX_S, CcxtVenue, exchange_ids
+from exchanges.ccxt_venue import PAUSE_DEFAULT_S, CcxtVenue, exchange_ids
 from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse, VenueRefusal
+from exchanges.http import BODY_MAX_BYTES, PAUSE_MAX_S
 
 ANY = re.compile(".*")
 WITHOUT_BOOKS = frozenset(["derive", "mudrex"])

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from exchanges.clock import SystemClock
-from exchanges.feed import Feeds, VenueConfig
+from exchanges.feeds import Feeds, VenueConfig
 from exchanges.health import apart, median
 from exchanges.simulator import FAULTS, running
 

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from exchanges import ccxt_venue, continuity, feed
 from exchanges.clock import MS, SystemClock
 from exchanges.errors import VenueConfigError
-from exchanges.feed import Feeds, VenueConfig, stable_pairs
+from exchanges.feeds import Feeds, VenueConfig, stable_pairs
 from exchanges.simulator import VENUES, SimulatedMarket, run_in_thread
 
 FIVE = ("binance", "kraken", "okx", "bybit", "bitstamp")
@@ -258,8 +258,8 @@ async def test_poll_interval_keeps_its_pace(kucoin):
     Without a limit a symbol is asked at its interval, not as fast as the venue answers.
     """
     async with started([quick("kucoin", kucoin.base_url)]):
-        assert await until(lambda: len(kucoin.polls()) >= 6)
-    polls = kucoin.polls()[:6]
+        assert await until(lambda: len(kucoin.polls()) >= 7)
+    polls = kucoin.polls()[1:7]  # The first one also opens its connection.
     assert 0.45 <= polls[-1] - polls[0]
 
 
@@ -506,7 +506,7 @@ async def test_unexpected_error_is_survived(kucoin, monkeypatch):
     monkeypatch.setattr(feed, "PROBE_INTERVAL_MAX_MS", 200)
     async with started([quick("kucoin", kucoin.base_url)]) as feeds:
         assert await until(lambda: all_live(feeds))
-        broken = feeds.venues[0]._venue
+        broken = feeds.venues[0]._line._venue
         fetch, broken.fetch_book = broken.fetch_book, None
         assert await until(lambda: "TypeError" == seen(feeds)["kucoin"].reason)
         broken.fetch_book = fetch

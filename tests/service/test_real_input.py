@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from exchanges.book import Side
 from exchanges.clock import SystemClock
-from exchanges.feed import Feeds, VenueConfig
+from exchanges.feeds import Feeds, VenueConfig
 from service.accounting import plain, rate
 from service.api.render_record import receipt
 from service.desk.desk import Desk

@@ -1,0 +1,270 @@
+"""Get a venue's books from its stream, and do what ccxt.pro does not: find out when a stream lies.
+
+A stream that breaks (a gap, a wrong sum, a message that cannot be, a socket that closes) is thrown away whole, its
+books with it, and made anew.  One that is silent is held against an answer to a request: a quiet market's book is
+confirmed, a dead stream's is found out.  Every book is held against an answer now and then, for what its stream does
+not reveal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from exchanges.board import Board
+from exchanges.book import BookRejected, RawBook
+from exchanges.ccxt_venue import CcxtStream
+from exchanges.clock import MS, Clock
+from exchanges.crosscheck import Shown, around, contradictions, reached
+from exchanges.errors import VenueFailure, VenueMisuse, VenueRefusal, first_cause
+from exchanges.intake import Intake, jittered_ms
+from exchanges.line import Line
+
+FIRST_BOOKS_MS = 5_000
+"""A stream whose first books are not all there by then does not work, and the venue is polled."""
+SUBSCRIBE_MS = 200
+"""Between two subscriptions: Binance takes 5 messages a second ("WebSocket Streams: general information",
+developers.binance.com/docs/binance-spot-api-docs/web-socket-streams, read 2026-11), others more."""
+REJECTS_MAX = 3
+"""So many books in a row that fail a check, and the next ones, which are made from them, will as well."""
+BREAKS_MAX = 3
+BREAKS_WINDOW_NS = 180_000 * MS
+"""So many breaks within so long, and the venue is polled."""
+CROSS_CHECK_MS = (30_000, 60_000)
+"""Between two answers that a book is held against, evenly spread."""
+SETTLE_MS = 1_000
+"""How long a stream may take to show what an answer has shown."""
+HISTORY_NS = 2_000 * MS
+"""So long a stream's books are kept, for answers that are older than they seem."""
+UNKEYED_SHARE_MAX = 0.1
+"""Where nothing says which moment an answer shows, so many of its levels may be another moment's."""
+GUARD_MS = 50
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of one symbol's stream."""
+
+    alive_at_ns: int
+    next_check_ns: int
+    history: deque[Shown] = field(default_factory=deque)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    check: asyncio.Task[None] | None = None
+
+    @property
+    def latest(self) -> Shown | None:
+        """Give the last book that came."""
+        return self.history[-1] if self.history else None
+
+    def add(self, shown: Shown, now_ns: int) -> None:
+        """Keep a book, and forget those that no answer will show; all of them count while a check is under way."""
+        self.alive_at_ns = now_ns
+        self.history.append(shown)
+        while (
+            self.check is None and len(self.history) > 1 and self.history[1].book.received_at_ns < now_ns - HISTORY_NS
+        ):
+            self.history.popleft()
+        self.changed.set()
+
+
+class Streaming:
+    """One venue's streams."""
+
+    def __init__(
+        self,
+        venue: str,
+        symbols: Sequence[str],
+        stale_after_ms: int,
+        line: Line,
+        intake: Intake,
+        asked: Intake,
+        board: Board,
+        clock: Clock,
+    ) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Args:
+            symbols: The venue's own, each with a seat on the board.
+            intake: For what is streamed.
+            asked: For what is asked for: its history of sequences and times is another one.
+        """
+        self._venue = venue
+        self._symbols = symbols
+        self._stale_after_ms = stale_after_ms
+        self._line = line
+        self._intake = intake
+        self._asked = asked
+        self._board = board
+        self._clock = clock
+
+    async def run(self) -> VenueFailure:
+        """Stream until it cannot be kept up; say why."""
+        breaks: deque[int] = deque()
+        while True:
+            failure = await self._one_stream()
+            now_ns = self._clock.now_ns()
+            self._broken(failure, now_ns)
+            if failure.reason != "loop_stalled":
+                breaks.append(now_ns)
+            while breaks and breaks[0] < now_ns - BREAKS_WINDOW_NS:
+                breaks.popleft()
+            if isinstance(failure, VenueMisuse | NeverCame) or len(breaks) >= BREAKS_MAX:
+                return failure
+            await asyncio.sleep(jittered_ms(len(breaks)) / 1_000)
+            self._board.tally(self._venue).reconnects += 1
+
+    def _broken(self, failure: VenueFailure, now_ns: int) -> None:
+        """Empty the books: without the changes that are missing now they are nobody's."""
+        self._board.tally(self._venue).failed[failure.reason] += 1
+        for symbol in self._symbols:
+            self._board.empty(self._venue, symbol, failure.reason, now_ns)
+        if isinstance(failure, VenueRefusal):
+            self._line.pause(failure)
+        log.warning("stream.broken", venue=self._venue, reason=failure.reason, detail=failure.detail)
+
+    async def trial(self) -> bool:
+        """Tell whether a stream shows every symbol's book in time; nothing of it is published."""
+        try:
+            stream = await self._line.open_stream()
+        except VenueFailure:
+            return False
+        try:
+            async with asyncio.timeout(FIRST_BOOKS_MS / 1_000):
+                await asyncio.gather(*(self._first(stream, place) for place in range(len(self._symbols))))
+        except (VenueFailure, BookRejected, TimeoutError):
+            return False
+        finally:
+            await stream.close()
+        return True
+
+    async def _first(self, stream: CcxtStream, place: int) -> None:
+        await asyncio.sleep(place * SUBSCRIBE_MS / 1_000)
+        symbol = self._symbols[place]
+        self._line.decoded(await stream.next_book(symbol), symbol, self._clock.now_ns())
+
+    async def _one_stream(self) -> VenueFailure:
+        """Keep the books by one connection until something is wrong with it; say what."""
+        try:
+            stream = await self._line.open_stream()
+        except VenueFailure as failure:
+            return failure
+        opened_at_ns = self._clock.now_ns()
+        watches = {
+            symbol: _Watch(opened_at_ns, opened_at_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS)
+            for symbol in self._symbols
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, (symbol, watch) in enumerate(watches.items()):
+                    group.create_task(self._follow(stream, opened_at_ns, symbol, watch, place * SUBSCRIBE_MS / 1_000))
+                group.create_task(self._guard(group, opened_at_ns, watches))
+        except ExceptionGroup as group_of_errors:
+            ended = first_cause(group_of_errors)
+            if not isinstance(ended, VenueFailure):
+                raise
+            return ended
+        finally:
+            await stream.close()
+        raise AssertionError("a stream ends with a failure only")
+
+    async def _follow(self, stream: CcxtStream, opened_at_ns: int, symbol: str, watch: _Watch, after_s: float) -> None:
+        """Publish each of a symbol's books as it comes."""
+        await asyncio.sleep(after_s)
+        rejects = 0
+        while True:
+            raw = await stream.next_book(symbol)
+            now_ns = self._clock.now_ns()
+            if self._board.stalled_since(opened_at_ns, now_ns):
+                raise VenueFailure("loop_stalled", "what waited in the socket is old")
+            try:
+                self._take(symbol, raw, watch, now_ns)
+                rejects = 0
+            except BookRejected as rejected:
+                self._intake.reject(symbol, rejected)
+                rejects += 1
+                if rejects >= REJECTS_MAX:
+                    raise VenueFailure(rejected.reason.value, "the streamed book cannot be") from rejected
+
+    def _take(self, symbol: str, raw: RawBook, watch: _Watch, now_ns: int) -> None:
+        book = self._intake.take(raw, self._line.decoded(raw, symbol, now_ns), now_ns, now_ns)
+        watch.add(Shown(book, raw.sequence, raw.time_ms), now_ns)
+
+    async def _guard(self, group: asyncio.TaskGroup, opened_at_ns: int, watches: dict[str, _Watch]) -> None:
+        """Look out for silence, and let every book be checked in its turn."""
+        while True:
+            await asyncio.sleep(GUARD_MS / 1_000)
+            now_ns = self._clock.now_ns()
+            if self._board.stalled_since(opened_at_ns, now_ns):
+                raise VenueFailure("loop_stalled", "what waited in the sockets is old")
+            for symbol, watch in watches.items():
+                silent_ms = (now_ns - watch.alive_at_ns) // MS
+                if watch.latest is None:
+                    if now_ns - opened_at_ns > FIRST_BOOKS_MS * MS:
+                        raise NeverCame("silent", f"{symbol} has not come")
+                elif silent_ms > self._stale_after_ms:
+                    raise VenueFailure("silent", f"nothing of {symbol} for {silent_ms} ms")
+                elif watch.check is None and (silent_ms > self._stale_after_ms // 2 or now_ns >= watch.next_check_ns):
+                    watch.check = group.create_task(self._check(symbol, watch))
+
+    async def _check(self, symbol: str, watch: _Watch) -> None:
+        """
+        Hold a symbol's book against an answer to a request.
+
+        Raises:
+            VenueFailure: ``rest_disagrees``.
+        """
+        try:
+            answer = await self._line.book(symbol)
+            asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
+            await self._settle(watch, asked)
+            self._compare(symbol, watch, asked)
+        except (BookRejected, VenueFailure) as trouble:
+            if isinstance(trouble, _Disagreement):
+                raise
+            # The answer was of no use; the stream is none the worse for it.
+            reason = trouble.reason.value if isinstance(trouble, BookRejected) else trouble.reason
+            self._board.tally(self._venue).failed[reason] += 1
+            await asyncio.sleep(jittered_ms(10) / 1_000)
+        finally:
+            watch.check = None
+            watch.next_check_ns = self._clock.now_ns() + round(random.uniform(*CROSS_CHECK_MS)) * MS
+
+    async def _settle(self, watch: _Watch, asked: Shown) -> None:
+        """Wait until the stream has shown as much as the answer, as long as it may take."""
+        try:
+            async with asyncio.timeout(SETTLE_MS / 1_000):
+                while watch.latest is not None and not reached(watch.latest, asked):
+                    watch.changed.clear()
+                    await watch.changed.wait()
+        except TimeoutError:
+            pass  # It has not moved, or lags behind: the comparison will tell.
+
+    def _compare(self, symbol: str, watch: _Watch, asked: Shown) -> None:
+        """Confirm the book if it agrees with the answer; raise if it does not."""
+        keyed, shown = around(tuple(watch.history), asked)
+        if not shown or watch.latest is None:
+            return  # The answer is older than all that is known of the stream.
+        wrong = contradictions(asked.book, [state.book for state in shown])
+        if wrong > (0 if keyed else UNKEYED_SHARE_MAX * (len(asked.book.bids) + len(asked.book.asks))):
+            self._board.doubt(self._venue, symbol, "rest_disagrees", self._clock.now_ns())
+            raise _Disagreement("rest_disagrees", f"{wrong} levels of {symbol} are not as the venue shows them")
+        if asked.book.received_at_ns > watch.latest.book.received_at_ns:
+            watch.alive_at_ns = max(watch.alive_at_ns, asked.book.received_at_ns)
+            confirmed = replace(watch.latest.book, received_at_ns=asked.book.received_at_ns)
+            self._board.publish(confirmed, self._clock.now_ns())
+
+
+class NeverCame(VenueFailure):
+    """Say that a stream has not shown its first books in time."""
+
+
+class _Disagreement(VenueFailure):
+    """Say that the venue itself shows another book than its stream."""
