@@ -396,3 +396,103 @@ def test_book_that_does_not_count_confirms_no_leap(clock):
         market.beat(1_000).show("okx 1080", frozen_side=True)
 
     assert market.board.held("BTC/USDT")
+
+
+# A stream that broke, a book that was believed and proved wrong, venues that come and go.
+
+
+def test_emptied_book_is_nobodys_until_the_next_whole_one(market):
+    """
+    A stream's gap takes the book away at once, with its reason; the next book is live.
+    """
+    market.show(all_at(100))
+    market.board.empty("okx", "BTC/USDT", "sequence_gap", market.clock.now_ns())
+    source = market.sources["okx"]
+    assert ("stale", "sequence_gap", None, None) == (source.state, source.reason, source.book, source.age_ms)
+    # Its reason stays what it was, however long it takes.
+    market.clock.advance(60_000)
+    assert "sequence_gap" == market.reason("okx")
+    market.show("okx 100")
+    assert market.sources["okx"].live
+
+
+def test_emptied_book_judges_no_other_venue(market):
+    """
+    Prices of a book that was thrown away do not count when an outlier is looked for.
+    """
+    market.show("kraken 100, okx 100, bybit 105")
+    assert "outlier" == market.reason("bybit")
+    for venue in ("kraken", "okx"):
+        market.board.empty(venue, "BTC/USDT", "disconnected", market.clock.now_ns())
+    market.show("bybit 105, binance 105, coinbase 105")
+    assert "live live" == " ".join(market.sources[venue].state for venue in ("binance", "coinbase"))
+
+
+def test_book_that_the_venue_itself_contradicts_makes_a_suspect(market):
+    """
+    It is not believed again before three good books over a second, even if the stream is made anew meanwhile.
+    """
+    market.show(all_at(100))
+    market.board.doubt("okx", "BTC/USDT", "rest_disagrees", market.clock.now_ns())
+    market.board.empty("okx", "BTC/USDT", "rest_disagrees", market.clock.now_ns())
+    assert ("suspect", "rest_disagrees") == (market.sources["okx"].state, market.reason("okx"))
+    assert {"rest_disagrees": 1} == market.board.tally("okx").rejected
+    for _ in range(2):
+        market.show("okx 100")
+        market.clock.advance(500)
+        assert not market.sources["okx"].live
+    market.show("okx 100")
+    assert market.sources["okx"].live
+
+
+def test_stall_since_a_connection_was_made_is_known(market):
+    """
+    What came over a connection from before a stall is old; over one from after it, it is not.
+    """
+    market.show(all_at(100)).beat(100)
+    before_ns = market.clock.now_ns()
+    assert not market.board.stalled_since(before_ns, market.clock.now_ns())
+    market.clock.advance(600)
+    assert market.board.stalled_since(before_ns, market.clock.now_ns())
+    assert not market.board.stalled_since(market.clock.now_ns(), market.clock.now_ns())
+
+
+def test_seat_is_kept_by_who_takes_it_again(market):
+    """
+    A venue that begins anew with another limit of age has its book, judged by the new limit.
+    """
+    market.show("okx 100").clock.advance(3_000)
+    market.board.seat("okx", "BTC/USDT", 2_000, market.clock.now_ns())
+    assert ("stale", 3_000) == (market.sources["okx"].state, market.sources["okx"].age_ms)
+    market.board.seat("okx", "BTC/USDT", 9_000, market.clock.now_ns())
+    market.show("okx 100").clock.advance(8_000)
+    assert market.sources["okx"].live
+
+
+def test_board_is_arranged_anew(market):
+    """
+    Venues stand in the new order, those that are gone are not shown, and the new distance of outliers holds.
+    """
+    market.show("kraken 100, okx 100, bybit 100")
+    market.board.arrange(["okx", "kraken", "bybit"], ["BTC/USDT"], Decimal(1_000))
+    assert ["okx", "kraken", "bybit"] == list(market.sources)
+    market.show("bybit 105")
+    assert market.sources["bybit"].live
+    market.board.arrange([], [], Decimal(100))
+    assert ((), {}) == (market.board.symbols, market.sources)
+
+
+def test_who_has_lost_his_seat_is_not_heard(market):
+    """
+    What a venue that was switched off still had under way changes nothing.
+    """
+    now_ns = market.clock.now_ns()
+    market.board.unseat("okx", "BTC/USDT")
+    told = list(market.told)
+    market.show("okx 100")
+    market.board.instruct(Instrument("okx", "BTC/USDT", None, None, None, None, Decimal(10)))
+    market.board.reject("okx", "BTC/USDT", "crossed", now_ns)
+    market.board.fail("okx", "BTC/USDT", "timeout", now_ns)
+    market.board.doubt("okx", "BTC/USDT", "rest_disagrees", now_ns)
+    market.board.empty("okx", "BTC/USDT", "disconnected", now_ns)
+    assert ("okx" not in market.sources, told) == (True, market.told)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchanges.ccxt_venue import CcxtVenue, exchange_ids
-from exchanges.venues import UNKNOWN, VENUES, VenueFacts, facts, request_interval_ms
+from exchanges.venues import UNKNOWN, VENUES, Link, VenueFacts, facts, request_interval_ms
 
 
 @pytest.mark.parametrize("exchange", VENUES)
@@ -101,3 +101,36 @@ def test_interval_of_ccxt_is_the_default():
     assert 1_200 == CcxtVenue("kraken", "kraken").rate_limit_ms(100)
     assert 50 == CcxtVenue("mine", "binance").rate_limit_ms(100)
     assert 0 < CcxtVenue("hitbtc", "hitbtc").rate_limit_ms(100) < 5_000
+
+
+@pytest.mark.parametrize(("exchange", "wanted", "subscribed"), [
+    # ccxt would throw levels away that Binance's changes do not repeat.
+    ("binance", 20, None),
+    ("kraken", 20, 25),
+    ("kraken", 5_000, 1_000),
+    ("bybit", 100, 200),
+    ("okx", 20, None),
+    ("bitstamp", 20, None),
+    ("hitbtc", 20, None),
+])  # fmt: skip
+def test_depth_subscribed_to_is_one_that_the_stream_has(exchange, wanted, subscribed):
+    """
+    A stream is asked for the least of its depths that suffices, or for no depth where there is only one.
+    """
+    assert subscribed == facts(exchange).stream.depth(wanted)
+
+
+@pytest.mark.parametrize(("message", "link"), [
+    ({"topic": "orderbook.50.BTCUSDT", "type": "snapshot", "data": {"s": "BTCUSDT", "u": 7}}, Link("BTCUSDT", 7, None)),
+    ({"topic": "orderbook.50.BTCUSDT", "type": "delta", "data": {"s": "BTCUSDT", "u": 8}}, Link("BTCUSDT", 8, 7)),
+    # Its service was restarted: a snapshot, whatever it is called.
+    ({"topic": "orderbook.50.BTCUSDT", "type": "delta", "data": {"s": "BTCUSDT", "u": 1}}, Link("BTCUSDT", 1, None)),
+    ({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "data": []}, None),
+    ({"op": "pong"}, None),
+    ("pong", None),
+])  # fmt: skip
+def test_bybits_changes_follow_each_other_by_number(message, link):
+    """
+    A change says which one must have come before it; other messages say nothing.
+    """
+    assert link == facts("bybit").stream.link(message)
