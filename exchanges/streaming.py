@@ -9,6 +9,7 @@ not reveal.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ CROSS_CHECK_MS = (30_000, 60_000)
 """Between two answers that a book is held against, evenly spread."""
 SETTLE_MS = 1_000
 """How long a stream may take to show what an answer has shown."""
+AGAIN_MS = 500
+"""Before a silent stream is held against another answer, if the last one was of no use."""
 HISTORY_NS = 2_000 * MS
 """So long a stream's books are kept, for answers that are older than they seem."""
 UNKEYED_SHARE_MAX = 0.1
@@ -54,14 +57,12 @@ class _Watch:
 
     alive_at_ns: int
     next_check_ns: int
+    resume_ns: int = 0
+    """No check before this: the venue's limit is for more than doubts."""
     history: deque[Shown] = field(default_factory=deque)
+    """Its latest books, in the order of their coming."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     check: asyncio.Task[None] | None = None
-
-    @property
-    def latest(self) -> Shown | None:
-        """Give the last book that came."""
-        return self.history[-1] if self.history else None
 
     def add(self, shown: Shown, now_ns: int) -> None:
         """Keep a book, and forget those that no answer will show; all of them count while a check is under way."""
@@ -111,7 +112,6 @@ class Streaming:
         while True:
             failure = await self._one_stream()
             now_ns = self._clock.now_ns()
-            self._broken(failure, now_ns)
             if failure.reason != "loop_stalled":
                 breaks.append(now_ns)
             while breaks and breaks[0] < now_ns - BREAKS_WINDOW_NS:
@@ -121,11 +121,11 @@ class Streaming:
             await asyncio.sleep(jittered_ms(len(breaks)) / 1_000)
             self._board.tally(self._venue).reconnects += 1
 
-    def _broken(self, failure: VenueFailure, now_ns: int) -> None:
+    def _broken(self, failure: VenueFailure) -> None:
         """Empty the books: without the changes that are missing now they are nobody's."""
         self._board.tally(self._venue).failed[failure.reason] += 1
         for symbol in self._symbols:
-            self._board.empty(self._venue, symbol, failure.reason, now_ns)
+            self._board.empty(self._venue, symbol, failure.reason, self._clock.now_ns())
         if isinstance(failure, VenueRefusal):
             self._line.pause(failure)
         log.warning("stream.broken", venue=self._venue, reason=failure.reason, detail=failure.detail)
@@ -155,7 +155,16 @@ class Streaming:
         try:
             stream = await self._line.open_stream()
         except VenueFailure as failure:
+            self._broken(failure)
             return failure
+        try:
+            ended = await self._until_broken(stream)
+            self._broken(ended)  # Before anything is waited for: nobody may be quoted from these books any more.
+            return ended
+        finally:
+            await stream.close()
+
+    async def _until_broken(self, stream: CcxtStream) -> VenueFailure:
         opened_at_ns = self._clock.now_ns()
         watches = {
             symbol: _Watch(opened_at_ns, opened_at_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS)
@@ -166,13 +175,11 @@ class Streaming:
                 for place, (symbol, watch) in enumerate(watches.items()):
                     group.create_task(self._follow(stream, opened_at_ns, symbol, watch, place * SUBSCRIBE_MS / 1_000))
                 group.create_task(self._guard(group, opened_at_ns, watches))
-        except ExceptionGroup as group_of_errors:
-            ended = first_cause(group_of_errors)
-            if not isinstance(ended, VenueFailure):
-                raise
-            return ended
-        finally:
-            await stream.close()
+        except ExceptionGroup as errors:
+            failure = first_cause(errors)
+            if isinstance(failure, VenueFailure):
+                return failure
+            raise
         raise AssertionError("a stream ends with a failure only")
 
     async def _follow(self, stream: CcxtStream, opened_at_ns: int, symbol: str, watch: _Watch, after_s: float) -> None:
@@ -206,12 +213,15 @@ class Streaming:
                 raise VenueFailure("loop_stalled", "what waited in the sockets is old")
             for symbol, watch in watches.items():
                 silent_ms = (now_ns - watch.alive_at_ns) // MS
-                if watch.latest is None:
+                if not watch.history:
                     if now_ns - opened_at_ns > FIRST_BOOKS_MS * MS:
                         raise NeverCame("silent", f"{symbol} has not come")
                 elif silent_ms > self._stale_after_ms:
                     raise VenueFailure("silent", f"nothing of {symbol} for {silent_ms} ms")
-                elif watch.check is None and (silent_ms > self._stale_after_ms // 2 or now_ns >= watch.next_check_ns):
+                elif watch.check is None and (
+                    now_ns >= watch.next_check_ns
+                    or (silent_ms > self._stale_after_ms // 2 and now_ns >= watch.resume_ns)
+                ):
                     watch.check = group.create_task(self._check(symbol, watch))
 
     async def _check(self, symbol: str, watch: _Watch) -> None:
@@ -224,42 +234,45 @@ class Streaming:
         try:
             answer = await self._line.book(symbol)
             asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
-            await self._settle(watch, asked)
-            self._compare(symbol, watch, asked)
+            await self._compare(symbol, watch, asked)
         except (BookRejected, VenueFailure) as trouble:
             if isinstance(trouble, _Disagreement):
                 raise
             # The answer was of no use; the stream is none the worse for it.
             reason = trouble.reason.value if isinstance(trouble, BookRejected) else trouble.reason
             self._board.tally(self._venue).failed[reason] += 1
-            await asyncio.sleep(jittered_ms(10) / 1_000)
         finally:
             watch.check = None
-            watch.next_check_ns = self._clock.now_ns() + round(random.uniform(*CROSS_CHECK_MS)) * MS
+            now_ns = self._clock.now_ns()
+            watch.resume_ns = now_ns + min(AGAIN_MS, self._stale_after_ms // 8) * MS
+            watch.next_check_ns = now_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS
 
-    async def _settle(self, watch: _Watch, asked: Shown) -> None:
-        """Wait until the stream has shown as much as the answer, as long as it may take."""
-        try:
-            async with asyncio.timeout(SETTLE_MS / 1_000):
-                while watch.latest is not None and not reached(watch.latest, asked):
-                    watch.changed.clear()
+    async def _compare(self, symbol: str, watch: _Watch, asked: Shown) -> None:
+        """Confirm the book if it agrees with the answer; raise if it does not, and the stream had time to show why."""
+        deadline_ns = self._clock.now_ns() + min(SETTLE_MS, self._stale_after_ms // 4) * MS
+        while wrong := _wrong(watch.history, asked):
+            left_ns = deadline_ns - self._clock.now_ns()
+            if left_ns <= 0 or reached(watch.history[-1], asked):
+                self._board.doubt(self._venue, symbol, "rest_disagrees", self._clock.now_ns())
+                raise _Disagreement("rest_disagrees", f"{wrong} levels of {symbol} are not as the venue shows them")
+            watch.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_ns / 1_000_000_000):
                     await watch.changed.wait()
-        except TimeoutError:
-            pass  # It has not moved, or lags behind: the comparison will tell.
-
-    def _compare(self, symbol: str, watch: _Watch, asked: Shown) -> None:
-        """Confirm the book if it agrees with the answer; raise if it does not."""
-        keyed, shown = around(tuple(watch.history), asked)
-        if not shown or watch.latest is None:
-            return  # The answer is older than all that is known of the stream.
-        wrong = contradictions(asked.book, [state.book for state in shown])
-        if wrong > (0 if keyed else UNKEYED_SHARE_MAX * (len(asked.book.bids) + len(asked.book.asks))):
-            self._board.doubt(self._venue, symbol, "rest_disagrees", self._clock.now_ns())
-            raise _Disagreement("rest_disagrees", f"{wrong} levels of {symbol} are not as the venue shows them")
-        if asked.book.received_at_ns > watch.latest.book.received_at_ns:
+        latest = watch.history[-1].book
+        if wrong is not None and asked.book.received_at_ns > latest.received_at_ns:
             watch.alive_at_ns = max(watch.alive_at_ns, asked.book.received_at_ns)
-            confirmed = replace(watch.latest.book, received_at_ns=asked.book.received_at_ns)
-            self._board.publish(confirmed, self._clock.now_ns())
+            self._board.publish(replace(latest, received_at_ns=asked.book.received_at_ns), self._clock.now_ns())
+
+
+def _wrong(history: Sequence[Shown], asked: Shown) -> int | None:
+    """Count the levels that speak against a stream; None if some do, but the answer may be older than all of it."""
+    keyed, shown = around(tuple(history), asked)
+    wrong = contradictions(asked.book, [state.book for state in shown or history])
+    tolerated = 0 if keyed else UNKEYED_SHARE_MAX * (len(asked.book.bids) + len(asked.book.asks))
+    if wrong <= tolerated:
+        return 0
+    return wrong if shown else None
 
 
 class NeverCame(VenueFailure):
