@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_argument("--host", default="127.0.0.1", help="address to listen on")
     simulator.add_argument("--port", type=_port, default=9000, help="port to listen on")
     simulator.add_argument("--seed", type=int, default=7, help="of the simulated market")
+    simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
 
     keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(
@@ -216,11 +217,14 @@ def _simulator(options: argparse.Namespace) -> int:
 
     async def run() -> int:
         try:
-            async with running(options.host, options.port, options.seed) as address:
+            async with running(options.host, options.port, options.seed, speed=options.speed) as address:
                 _say(f"simulated venues on {address} (faults: POST {address}/faults)")
                 await asyncio.Event().wait()
         except OSError as error:
             _say(f"cannot listen on {options.host}:{options.port}: {error.strerror}")
+            return EXIT_USAGE
+        except ValueError as error:
+            _say(f"--speed: {error}")
             return EXIT_USAGE
         return 0
 

@@ -128,7 +128,7 @@ def test_simulator_page_lists_every_fault():
     """
     The table of faults is the simulator's.
     """
-    assert [[f"`{name}`", fault.description] for name, fault in FAULTS.items()] == rows(
+    assert [[f"`{name}`", ", ".join(fault.scopes), fault.description] for name, fault in FAULTS.items()] == rows(
         "docs/simulator.md", r"`[a-z_0-9]+`"
     )
 

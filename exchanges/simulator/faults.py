@@ -14,7 +14,8 @@ from enum import Enum
 from typing import cast
 
 from exchanges.simulator.market import VENUES, Book, Level, Listing
-from exchanges.simulator.wire import Reply, Wire
+from exchanges.simulator.wires import STREAM_WIRES
+from exchanges.simulator.wires.wire import Reply, Wire
 
 
 class Kind(Enum):
@@ -28,49 +29,72 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row of the table: what a fault is called, does, and can be told."""
+    """
+    A row of the table: what a fault is called, does, and can be told.
+
+    Attributes:
+        scopes: Where it can be done, first the one that is meant if none is named: to ``depth`` requests, to ``all``
+            requests, or to a ``stream``.
+        options: Name of each number it can be given, and its default.
+    """
 
     name: str
     kind: Kind
     description: str
-    options: Mapping[str, int] = field(default_factory=dict)  # Name of each number it can be given, and its default.
-    depth_only: bool = True
+    scopes: tuple[str, ...]
+    options: Mapping[str, int] = field(default_factory=dict)
 
 
-def _rows(kind: Kind, rows: str, *, depth_only: bool = True) -> Iterable[Fault]:
+_OPTIONS: Mapping[str, Mapping[str, int]] = {
+    "slow": {"delay_ms": 2000},
+    "rate_limited": {"retry_after_s": 2},
+    "banned": {"retry_after_s": 2},
+}
+
+
+def _rows(kind: Kind, scopes: str, rows: str) -> Iterable[Fault]:
     for row in rows.strip().splitlines():
         name, _, description = row.strip().partition("  ")
-        options = {"slow": {"delay_ms": 2000}, "rate_limited": {"retry_after_s": 2}, "banned": {"retry_after_s": 2}}
-        yield Fault(name, kind, description.strip(), options.get(name, {}), depth_only)
+        yield Fault(
+            name,
+            kind,
+            description.strip(),
+            tuple(scopes.split()),
+            _OPTIONS.get(name, {}),
+        )
 
 
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
-        *_rows(Kind.CONNECTION, """
+        *_rows(Kind.CONNECTION, "depth all", """
             freeze     Take the request and never answer; when switched off, close the connection without an answer.
+            refuse     Drop the connection before any reply.
+        """),
+        *_rows(Kind.CONNECTION, "depth all", """
             slow       Answer after 2 s, or after delay_ms.
             drip       Send headers at once, then the genuine body in a hundred small pieces over 40 s.
             cut        Announce the whole Content-Length, send half of the body, close the connection.
-            refuse     Drop the connection before any reply.
-        """, depth_only=False),
-        *_rows(Kind.REPLY, """
+        """),
+        *_rows(Kind.REPLY, "depth all", """
             html          Answer 200 with an HTML page.
-            truncated     Answer 200 with the first half of the JSON.
-            no_body       Answer 200 with an empty body.
-            null          Answer 200 with null.
-            empty_object  Answer 200 with {}.
-            gzip_bomb     Answer 200 with less than 100 KiB of gzip that inflate to 64 MiB of JSON.
             rate_limited  Answer 429 with the venue's own error and Retry-After: 2, or retry_after_s.
             banned        Answer 418 with the venue's own error and Retry-After: 2, or retry_after_s.
             forbidden     Answer 403 with an HTML page.
             server_error  Answer 500 with an HTML page.
             unavailable   Answer 503 with an HTML page.
-        """, depth_only=False),
-        *_rows(Kind.REPLY, """
+        """),
+        *_rows(Kind.REPLY, "depth all", """
+            truncated     Answer 200 with the first half of the JSON.
+            no_body       Answer 200 with an empty body.
+            null          Answer 200 with null.
+            empty_object  Answer 200 with {}.
+            gzip_bomb     Answer 200 with less than 100 KiB of gzip that inflate to 64 MiB of JSON.
+        """),
+        *_rows(Kind.REPLY, "depth", """
             huge          Answer 200 with 5 to 8 MiB of well-formed levels.
         """),
-        *_rows(Kind.BOOK, """
+        *_rows(Kind.BOOK, "depth stream", """
             empty         Show no level on either side, in a valid shape.
             one_sided     Show no asks.
             nan           Show a best bid of quantity NaN, and a bid in the middle at price NaN.
@@ -85,8 +109,8 @@ FAULTS: Mapping[str, Fault] = {
             off_by_1_5_percent  Show all prices 1.5 % too high.
             jump          Show all prices 8 % higher from one moment to the next.
         """),
-        *_rows(Kind.VIEW, """
-            wrong_symbol   Answer with the book of the next symbol that the venue lists, under its name if it has one.
+        *_rows(Kind.VIEW, "depth stream", """
+            wrong_symbol   Show the book of the next symbol that the venue lists; an answer has it under its own name.
             clock_stopped  Repeat the book, time and sequence of the moment at which the fault began.
             clock_back     Put times and sequences of one hour ago on current books.
             clock_forward  Put times and sequences one hour ahead on current books.
@@ -102,13 +126,22 @@ TIME_SHIFT_MS = {"clock_back": -_HOUR_MS, "clock_forward": _HOUR_MS}
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Hold a request to switch a fault on, or, with ``fault`` None, whatever is on there off."""
+    """
+    Hold a request to switch a fault on, or, with ``fault`` None, whatever is on there off.
+
+    ``scope`` is None where requests and streams are both meant, which is only so to switch off.
+    """
 
     venues: tuple[str, ...]
     symbol: str | None
     fault: Fault | None
-    scope: str
+    scope: str | None
     options: Mapping[str, int]
+
+    @property
+    def streamed(self) -> bool:
+        """Say whether streams are meant."""
+        return self.scope == "stream"
 
 
 class SwitchError(ValueError):
@@ -138,23 +171,34 @@ def read_switch(body: object) -> Switch:
     options = dict(fault.options) if fault else {}
     for name in body:
         _known("field", name, ("venue", "fault", "symbol", "scope", *options))
-    venue = _known("venue", body["venue"], ("*", *VENUES))
-    venues = tuple(VENUES) if venue == "*" else (venue,)
+    scope = None if fault is None else fault.scopes[0]
+    if "scope" in body:
+        scope = _known("scope", body["scope"], fault.scopes if fault else ("depth", "all", "stream"))
+    venues = _venues(body["venue"], scope)
     symbol = body.get("symbol")
     if symbol is not None:
         listed = {one: None for venue in venues for one in VENUES[venue].listings}
         symbol = _known("symbol", symbol, listed)
         venues = tuple(venue for venue in venues if symbol in VENUES[venue].listings)
-    scope = _known("scope", body.get("scope", "depth"), ("depth", "all"))
-    if scope == "all" and (symbol or (fault and fault.depth_only)):
-        message = "The scope 'all' goes with faults of connections and replies, and without a symbol."
-        raise SwitchError(message, ["depth"])
+        if scope == "all":
+            raise SwitchError("This goes with a whole venue, and without a symbol.", ["depth"])
     for name in options.keys() & body.keys():
-        number = body[name]
-        if type(number) is not int or not 0 <= number <= 600_000:
-            raise SwitchError(f"The field {name!r} must be a whole number from 0 to 600000.")
-        options[name] = number
+        options[name] = _number(name, body[name])
     return Switch(venues, symbol, fault, scope, options)
+
+
+def _venues(name: object, scope: str | None) -> tuple[str, ...]:
+    possible: tuple[str, ...] = tuple(VENUES)
+    if scope == "stream":
+        possible = tuple(STREAM_WIRES)
+    venue = _known("venue", name, ("*", *possible))
+    return possible if venue == "*" else (venue,)
+
+
+def _number(name: str, number: object) -> int:
+    if type(number) is not int or not 0 <= number <= 600_000:
+        raise SwitchError(f"The field {name!r} must be a whole number from 0 to 600000.")
+    return number
 
 
 def _known(what: str, name: object, names: Iterable[str]) -> str:
