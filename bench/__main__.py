@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engine, http, ledger, steady
+from bench import engine, http, ledger, steady, wire
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "engine": engine.run,
     "http": http.run,
     "ledger": ledger.run,
     "steady": steady.run,
+    "wire": wire.run,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
