@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from aiohttp import WSMsgType, web
 
 from exchanges.simulator.sent import Note, SentLog
+from exchanges.simulator.venues import Active
 from exchanges.simulator.wires.wire import Caller, Channel, StreamWire
 
 QUEUED_MAX = 256
-"""So many frames wait for a reader; with one more it is cut off."""
+QUEUED_BYTES_MAX = 16 * 1024 * 1024
+"""So many frames, and so many bytes of them, wait for a reader; with more it is cut off."""
 MESSAGE_BYTES_MAX = 64 * 1024
 _CLOSE_WITHIN_S = 1.0
 
@@ -38,6 +40,7 @@ class Connection:
         made_ms: When it was made, by the venues' clock.
         sent_ms: When it was last sent anything.
         mute: Whether it sends nothing and leaves unheard what it reads.
+        struck: The fault of the line that has been done to it last.
     """
 
     def __init__(self, wire: StreamWire, request: web.Request, number: int, now_ms: Callable[[], int]) -> None:
@@ -47,13 +50,16 @@ class Connection:
         self.channels: set[Channel] = set()
         self.made_ms = self.sent_ms = self.pinged_ms = now_ms()
         self.mute = False
+        self.struck: Active | None = None
         self._now_ms = now_ms
         self._request = request
         # The sizes of frames are what a reader of the wire counts, so nothing is deflated.
         self._socket = web.WebSocketResponse(
-            timeout=_CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX
+            timeout=_CLOSE_WITHIN_S, autoclose=False, autoping=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX
         )
         self._queue: asyncio.Queue[Frame] = asyncio.Queue(QUEUED_MAX)
+        self._queued_bytes = 0
+        self._cut = asyncio.Event()
 
     def caller(self) -> Caller:
         """Say who it is, to the venue's wire."""
@@ -63,13 +69,15 @@ class Connection:
         """Send a frame after those that wait; cut the connection if too many do."""
         if self.mute:
             return
-        try:
-            self._queue.put_nowait(frame)
-        except asyncio.QueueFull:
+        self._queued_bytes += len(frame.data)
+        if self._queue.full() or self._queued_bytes > QUEUED_BYTES_MAX:
             self.cut()
+        else:
+            self._queue.put_nowait(frame)
 
     def cut(self) -> None:
         """Drop the connection at once, without a word."""
+        self._cut.set()
         if self._request.transport is not None:
             self._request.transport.abort()
 
@@ -112,11 +120,14 @@ class Connection:
             elif message.type is WSMsgType.PING:
                 with contextlib.suppress(ConnectionError):
                     await self._socket.pong(message.data)
+        if self.mute:
+            await self._cut.wait()  # The client has said goodbye, and is not answered either.
 
     async def _write(self, sent: SentLog) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
                 frame = await self._queue.get()
+                self._queued_bytes -= len(frame.data)
                 if self.mute:
                     continue
                 if frame.note is not None:

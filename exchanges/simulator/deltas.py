@@ -29,11 +29,15 @@ def shown(book: Book) -> Shown:
     return Shown(book, _resting(book.bids), _resting(book.asks))
 
 
-def changes(before: Shown, now: Shown, cut_at: int | None) -> tuple[list[Level], list[Level]]:
+def changes(
+    before: Shown, now: Shown, cut_at: int | None, between: Sequence[Shown] = ()
+) -> tuple[list[Level], list[Level]]:
     """
     Tell what has changed.
 
     Args:
+        between: What readers were not shown, but may have been answered with: what changed and changed back is told,
+            too.
         cut_at: Readers cut their books to so many levels a side: of a level that is only pushed below the last one,
             nothing is said.  None if they do not.
 
@@ -42,8 +46,8 @@ def changes(before: Shown, now: Shown, cut_at: int | None) -> tuple[list[Level],
         quantity zero.  A price that stands twice is told each time.
     """
     return (
-        _side(before.bids, now.bids, now.book.bids, cut_at, -1),
-        _side(before.asks, now.asks, now.book.asks, cut_at, 1),
+        _side([state.bids for state in (before, *between)], now.bids, now.book.bids, cut_at, -1),
+        _side([state.asks for state in (before, *between)], now.asks, now.book.asks, cut_at, 1),
     )
 
 
@@ -51,10 +55,15 @@ def _resting(side: Sequence[Level]) -> Resting:
     return {level.price: level.quantity for level in side}
 
 
-def _side(before: Resting, now: Resting, side: Sequence[Level], cut_at: int | None, away: int) -> list[Level]:
+def _side(states: Sequence[Resting], now: Resting, side: Sequence[Level], cut_at: int | None, away: int) -> list[Level]:
     twice = len(now) < len(side)
-    told = [level for level in side if twice or before.get(level.price, _NONE_LEFT) != level.quantity]
+    told = [
+        level
+        for level in side
+        if twice or any(state.get(level.price, _NONE_LEFT) != level.quantity for state in states)
+    ]
     last = side[-1].price if cut_at is not None and len(side) >= cut_at else None
+    before = dict.fromkeys(price for state in states for price in state)
     gone = [price for price in before if price not in now and not _beyond(price, last, away)]
     return told + [Level(price, _NONE_LEFT, 0, 0) for price in gone]
 

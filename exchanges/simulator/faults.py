@@ -25,6 +25,8 @@ class Kind(Enum):
     REPLY = "reply"  # Status, headers or bytes, without a look at the book.
     BOOK = "book"
     VIEW = "view"  # A sound book, but of the wrong moment or symbol, or with the wrong time on it.
+    LINE = "line"  # A stream's connection, once it is made.
+    DELTA = "delta"  # Single messages of a stream.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Fault:
         scopes: Where it can be done, first the one that is meant if none is named: to ``depth`` requests, to ``all``
             requests, or to a ``stream``.
         options: Name of each number it can be given, and its default.
+        venues: Those whose streams it can be done to; its REST side can be done to all.
+        whole_venue: Whether it cannot be done to one symbol of a stream, as there is none yet.
     """
 
     name: str
@@ -43,13 +47,21 @@ class Fault:
     description: str
     scopes: tuple[str, ...]
     options: Mapping[str, int] = field(default_factory=dict)
+    venues: tuple[str, ...] = tuple(STREAM_WIRES)
+    whole_venue: bool = False
 
 
 _OPTIONS: Mapping[str, Mapping[str, int]] = {
     "slow": {"delay_ms": 2000},
     "rate_limited": {"retry_after_s": 2},
     "banned": {"retry_after_s": 2},
+    "late": {"delay_ms": 3000},
+    "close": {"close_code": 1012},
+    "storm": {"within_ms": 200},
 }
+_ONCE = {"every": 0}
+_VENUES = {"wrong_sequence": ("binance", "okx", "bybit"), "bad_checksum": ("kraken",)}
+_BEFORE_SYMBOLS = ("refuse", "freeze", "html", "rate_limited", "banned", "forbidden", "server_error", "unavailable")
 
 
 def _rows(kind: Kind, scopes: str, rows: str) -> Iterable[Fault]:
@@ -60,14 +72,16 @@ def _rows(kind: Kind, scopes: str, rows: str) -> Iterable[Fault]:
             kind,
             description.strip(),
             tuple(scopes.split()),
-            _OPTIONS.get(name, {}),
+            _OPTIONS.get(name, _ONCE if kind is Kind.DELTA else {}),
+            _VENUES.get(name, tuple(STREAM_WIRES)),
+            whole_venue=name in (*_BEFORE_SYMBOLS, "storm"),
         )
 
 
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
-        *_rows(Kind.CONNECTION, "depth all", """
+        *_rows(Kind.CONNECTION, "depth all stream", """
             freeze     Take the request and never answer; when switched off, close the connection without an answer.
             refuse     Drop the connection before any reply.
         """),
@@ -76,7 +90,7 @@ FAULTS: Mapping[str, Fault] = {
             drip       Send headers at once, then the genuine body in a hundred small pieces over 40 s.
             cut        Announce the whole Content-Length, send half of the body, close the connection.
         """),
-        *_rows(Kind.REPLY, "depth all", """
+        *_rows(Kind.REPLY, "depth all stream", """
             html          Answer 200 with an HTML page.
             rate_limited  Answer 429 with the venue's own error and Retry-After: 2, or retry_after_s.
             banned        Answer 418 with the venue's own error and Retry-After: 2, or retry_after_s.
@@ -116,9 +130,29 @@ FAULTS: Mapping[str, Fault] = {
             clock_forward  Put times and sequences one hour ahead on current books.
             frozen_side    Keep the bids of the moment at which the fault began, while asks move; never crossed.
         """),
+        *_rows(Kind.LINE, "stream", """
+            silence    Send no book and no change; answer pings, and go on with the venue's own heartbeats.
+            mute       Send nothing, not even pongs, and read what comes; when switched off, cut the connection.
+            half_open  Neither read nor send, and keep the connection; when switched off, cut it.
+            close      Close the connections that there are with the code 1012, or close_code.
+            storm      Cut every connection within 200 ms of its making, or within_ms.
+        """),
+        *_rows(Kind.DELTA, "stream", """
+            late            Send all changes 3 s late, or delay_ms.
+            lost            Leave a change out.
+            repeated        Send a change twice.
+            reordered       Send a change after the one that follows it.
+            wrong_sequence  Put a wrong sequence on a change: U (binance), prevSeqId (okx), u (bybit).
+            bad_checksum    Put a wrong checksum on a change (kraken).
+            oversize        Send 5 to 8 MiB of well-formed levels in place of a change.
+            bad_utf8        Send a change as text that is not UTF-8.
+            broken_json     Send the first half of a change.
+            unexpected      Send well-formed JSON of a shape that no reader counts on, in place of a change.
+        """),
     )
 }  # fmt: skip
 
+_NEVER_SENT = (1004, 1005, 1006, 1015)  # RFC 6455, section 7.4.1.
 RETRY_AFTER_STATUS = {"rate_limited": 429, "banned": 418}
 _HOUR_MS = 3_600_000
 TIME_SHIFT_MS = {"clock_back": -_HOUR_MS, "clock_forward": _HOUR_MS}
@@ -174,23 +208,23 @@ def read_switch(body: object) -> Switch:
     scope = None if fault is None else fault.scopes[0]
     if "scope" in body:
         scope = _known("scope", body["scope"], fault.scopes if fault else ("depth", "all", "stream"))
-    venues = _venues(body["venue"], scope)
+    venues = _venues(body["venue"], fault, scope)
     symbol = body.get("symbol")
     if symbol is not None:
         listed = {one: None for venue in venues for one in VENUES[venue].listings}
         symbol = _known("symbol", symbol, listed)
         venues = tuple(venue for venue in venues if symbol in VENUES[venue].listings)
-        if scope == "all":
+        if scope == "all" or (scope == "stream" and fault and fault.whole_venue):
             raise SwitchError("This goes with a whole venue, and without a symbol.", ["depth"])
     for name in options.keys() & body.keys():
         options[name] = _number(name, body[name])
     return Switch(venues, symbol, fault, scope, options)
 
 
-def _venues(name: object, scope: str | None) -> tuple[str, ...]:
+def _venues(name: object, fault: Fault | None, scope: str | None) -> tuple[str, ...]:
     possible: tuple[str, ...] = tuple(VENUES)
     if scope == "stream":
-        possible = tuple(STREAM_WIRES)
+        possible = fault.venues if fault else tuple(STREAM_WIRES)
     venue = _known("venue", name, ("*", *possible))
     return possible if venue == "*" else (venue,)
 
@@ -198,6 +232,8 @@ def _venues(name: object, scope: str | None) -> tuple[str, ...]:
 def _number(name: str, number: object) -> int:
     if type(number) is not int or not 0 <= number <= 600_000:
         raise SwitchError(f"The field {name!r} must be a whole number from 0 to 600000.")
+    if name == "close_code" and not (1000 <= number <= 4999 and number not in _NEVER_SENT):
+        raise SwitchError("The field 'close_code' must be a code that can be sent, from 1000 to 4999.")
     return number
 
 

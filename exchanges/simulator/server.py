@@ -31,16 +31,17 @@ from exchanges.simulator.wires.wire import DepthRequest, Reply, StreamWire, Wire
 _BODY_BYTES_MAX = 16 * 1024
 _LOOK_S = 0.2  # How often a held request looks whether its client is still there.
 _DRIP_PIECES, _DRIP_S = 100, 0.4
+_NOTHING = Reply(200, b"")
 _ACCEPT_TURNS = 3  # So many turns of the loop after it was accepted, a connection is known to the application.
 
 
 class _Routes:
     """The handlers."""
 
-    def __init__(self, venues: Venues, streams: Streams) -> None:
+    def __init__(self, venues: Venues, blobs: Blobs, streams: Streams) -> None:
         self._venues = venues
+        self._blobs = blobs
         self._streams = streams
-        self._blobs = Blobs(venues.market)
         self._started = venues.moment(0)
 
     async def index(self, request: web.Request) -> web.Response:
@@ -70,6 +71,7 @@ class _Routes:
         except ValueError as error:
             return _json({"error": f"The body is not JSON: {error}", "nearest": ()}, 400)
         self._venues.switch(switch)
+        self._streams.strike()
         return _json({"active": self._venues.listing()})
 
     async def sent(self, request: web.Request) -> web.Response:
@@ -99,6 +101,11 @@ class _Routes:
     async def _stream(self, request: web.Request, wire: StreamWire, path: str) -> web.StreamResponse:
         if not wire.streams_at(path):
             return _no_path(wire)
+        active = self._venues.streamed(wire.name)
+        if active and active.name in _CONNECTION_FAULTS:
+            return await _CONNECTION_FAULTS[active.name](request, active, lambda: _NOTHING)
+        if active and active.fault.kind is Kind.REPLY:
+            return _response(spoil(active.name, _NOTHING, wire, active.options))
         return await self._streams.connect(request, wire)
 
     def _genuine(self, wire: Wire, asked: DepthRequest | Reply, active: Active | None) -> Reply:
@@ -225,8 +232,9 @@ def create_app(seed: int = 7, clock: Clock = time.time, speed: float = 1.0) -> w
         ValueError: The speed is out of range.
     """
     venues = Venues(seed, clock, speed)
-    streams = Streams(venues)
-    routes = _Routes(venues, streams)
+    blobs = Blobs(venues.market)
+    streams = Streams(venues, blobs)
+    routes = _Routes(venues, blobs, streams)
     app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[_errors_as_json])
     app.router.add_get("/", routes.index, allow_head=False)
     app.router.add_get("/faults", routes.faults, allow_head=False)

@@ -121,9 +121,11 @@ class Venues:
         book, moment = self.book(wire.name, asked.symbol or "", asked.depth, active)
         return Reply(200, render(wire, asked, book, moment)), moment
 
-    def book(self, venue: str, symbol: str, depth: int | None, active: Active | None) -> tuple[Book, Moment]:
-        """Give the book to show, and when the venue says it was made."""
-        at_ms = self.elapsed_ms()
+    def book(
+        self, venue: str, symbol: str, depth: int | None, active: Active | None, at_ms: int | None = None
+    ) -> tuple[Book, Moment]:
+        """Give the book to show, now or at another simulated time, and when the venue says it was made."""
+        at_ms = self.elapsed_ms() if at_ms is None else at_ms
         listing = VENUES[venue].listings[symbol]
         name = active.name if active else ""
         if name == "wrong_symbol":
