@@ -227,28 +227,28 @@ class Board:
         live = _live_mids(seats, now_ns)
         if book.venue in live:
             self._guards[book.symbol].observe(median(live.values()), now_ns)
-        self.report(now_ns)
+        self._report(book.symbol, now_ns)
 
     def reject(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
         """Take note of a book that failed a check."""
         self._tallies[venue].rejected[reason] += 1
         if (seat := self._seat(venue, symbol)) is not None:
             seat.health.rejected(reason, now_ns)
-        self.report(now_ns)
+        self._report(symbol, now_ns)
 
     def doubt(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
         """Take note that a book that had been accepted has turned out to be wrong."""
         self._tallies[venue].rejected[reason] += 1
         if (seat := self._seat(venue, symbol)) is not None:
             seat.health.doubted(reason, now_ns, by_its_own_book=False)
-        self.report(now_ns)
+        self._report(symbol, now_ns)
 
     def empty(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
         """Throw a book away that cannot be kept up to date; the next whole one takes its place."""
         if (seat := self._seat(venue, symbol)) is not None:
             seat.book = seat.shown = None
             seat.health.emptied(reason, now_ns)
-        self.report(now_ns)
+        self._report(symbol, now_ns)
 
     def stalled_since(self, since_ns: int, now_ns: int) -> bool:
         """Tell whether the event loop has stalled since: what waited in a socket meanwhile is old."""
@@ -259,7 +259,7 @@ class Board:
         """Take note of a request that gave no book."""
         if (seat := self._seat(venue, symbol)) is not None:
             seat.health.failed(reason, now_ns, at_once=at_once)
-        self.report(now_ns)
+        self._report(symbol, now_ns)
 
     def beat(self, now_ns: int) -> None:
         """Show that the event loop is running; the first beat begins the watch for gaps."""
@@ -279,12 +279,15 @@ class Board:
 
     def report(self, now_ns: int) -> None:
         """Tell ``on_change`` of every status that is not what it was when it was last told."""
-        for symbol, seats in self._seats.items():
-            for venue, seat in seats.items():
-                status = seat.health.status(now_ns)
-                before, seat.told = seat.told, status
-                if self._on_change is not None and (before.state, before.reason) != (status.state, status.reason):
-                    self._on_change(venue, symbol, before, status)
+        for symbol in self._seats:
+            self._report(symbol, now_ns)
+
+    def _report(self, symbol: str, now_ns: int) -> None:
+        for venue, seat in self._seats.get(symbol, {}).items():
+            status = seat.health.status(now_ns)
+            before, seat.told = seat.told, status
+            if self._on_change is not None and (before.state, before.reason) != (status.state, status.reason):
+                self._on_change(venue, symbol, before, status)
 
 
 def _fresh_mids(seats: Mapping[str, _Seat], now_ns: int) -> dict[str, int]:

@@ -118,8 +118,7 @@ class Health:
         self._received_at_ns = None
         self._good_since.clear()
         self._move(Event.AGED, reason, now_ns)
-        if self._status.state is State.STALE:
-            self._status = Status(State.STALE, reason, self._status.since_ns)
+        self._status = Status(self._status.state, reason, self._status.since_ns)
 
     def accepted(self, now_ns: int, received_at_ns: int) -> None:
         """Take note of a book that passed its own checks and the screen."""

@@ -26,8 +26,8 @@ from exchanges.errors import VenueFailure, VenueMisuse, VenueRefusal, first_caus
 from exchanges.intake import Intake, jittered_ms
 from exchanges.line import Line
 
-FIRST_BOOKS_MS = 5_000
-"""A stream whose first books are not all there by then does not work, and the venue is polled."""
+FIRST_BOOK_MS = 10_000
+"""A stream on which a book has not come so long after it was subscribed to does not work, and the venue is polled."""
 SUBSCRIBE_MS = 200
 """Between two subscriptions: Binance takes 5 messages a second ("WebSocket Streams: general information",
 developers.binance.com/docs/binance-spot-api-docs/web-socket-streams, read 2026-11), others more."""
@@ -106,6 +106,10 @@ class Streaming:
         self._board = board
         self._clock = clock
 
+    @property
+    def _all_there_ms(self) -> int:
+        return FIRST_BOOK_MS + SUBSCRIBE_MS * len(self._symbols)
+
     async def run(self) -> VenueFailure:
         """Stream until it cannot be kept up; say why."""
         breaks: deque[int] = deque()
@@ -137,7 +141,7 @@ class Streaming:
         except VenueFailure:
             return False
         try:
-            async with asyncio.timeout(FIRST_BOOKS_MS / 1_000):
+            async with asyncio.timeout(self._all_there_ms / 1_000):
                 await asyncio.gather(*(self._first(stream, place) for place in range(len(self._symbols))))
         except (VenueFailure, BookRejected, TimeoutError):
             return False
@@ -214,7 +218,7 @@ class Streaming:
             for symbol, watch in watches.items():
                 silent_ms = (now_ns - watch.alive_at_ns) // MS
                 if not watch.history:
-                    if now_ns - opened_at_ns > FIRST_BOOKS_MS * MS:
+                    if now_ns - opened_at_ns > self._all_there_ms * MS:
                         raise NeverCame("silent", f"{symbol} has not come")
                 elif silent_ms > self._stale_after_ms:
                     raise VenueFailure("silent", f"nothing of {symbol} for {silent_ms} ms")

@@ -426,7 +426,7 @@ async def test_stream_that_never_shows_a_book_is_left_for_polls_at_once(bybit, m
     """
     A socket that takes subscriptions and says nothing is not tried three times first; trials find that it still does.
     """
-    monkeypatch.setattr(streaming, "FIRST_BOOKS_MS", 300)
+    monkeypatch.setattr(streaming, "FIRST_BOOK_MS", 100)
     bybit.snapshots = False
     async with streamed(bybit) as stream:
         await stream.shows("100x1 99x2")
