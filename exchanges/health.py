@@ -242,7 +242,7 @@ class JumpGuard:
     def __init__(self) -> None:
         """Begin without a history."""
         self._recent = _Extremes()
-        self._believed_mid: int | None = None
+        self._leapt_from = 0
         self._held_since_ns: int | None = None
         self._held_mid = 0
         self._confirmations = 0
@@ -255,15 +255,15 @@ class JumpGuard:
 
     def observe(self, mid: int, now_ns: int) -> None:
         """Take note of the mid after an accepted book, and hold, confirm or release."""
-        if self.held and self._believed_mid is not None:
-            leapt = apart(mid, self._believed_mid, JUMP_BPS_MAX)
-        else:
-            leapt = any(apart(mid, earlier, JUMP_BPS_MAX) for earlier in self._recent.since(now_ns - JUMP_WINDOW_NS))
-        if not leapt:
+        if not self.held:
+            recent = self._recent.since(now_ns - JUMP_WINDOW_NS)
+            far_off = [earlier for earlier in recent if apart(mid, earlier, JUMP_BPS_MAX)]
+            self._leapt_from = max(far_off, key=lambda earlier: abs(mid - earlier), default=mid)
+        if not apart(mid, self._leapt_from, JUMP_BPS_MAX):
             self._settle(mid, now_ns)
         elif self._held_since_ns is None or apart(mid, self._held_mid, JUMP_BPS_MAX):
             self._held_since_ns, self._held_mid, self._confirmations = now_ns, mid, 0
-            far = self._believed_mid is not None and apart(mid, self._believed_mid, LEAP_BPS_MAX)
+            far = apart(mid, self._leapt_from, LEAP_BPS_MAX)
             self._confirm_ns = LEAP_CONFIRM_NS if far else JUMP_CONFIRM_NS
         else:
             self._confirmations += 1
@@ -273,5 +273,4 @@ class JumpGuard:
 
     def _settle(self, mid: int, now_ns: int) -> None:
         self._recent.add(mid, now_ns)
-        self._believed_mid = mid
         self._held_since_ns = None

@@ -389,6 +389,10 @@ def test_median_is_the_middle_one_or_between_the_middle_two(mids, middle):
     ("0:100 4000:103 8000:106", "- - h"),
     ("0:100 4000:97 8000:94", "- - h"),
     ("0:100 6000:103 12000:106 18000:109", "- - - -"),
+    # A slide is held from where it has leapt, however little one update adds to the one before.
+    ("0:100 500:98 1000:96 1500:94 2000:92 2500:91 3000:91 3500:91", "- - - h h h h -"),
+    ("0:100 500:98 1000:96 1500:94 2000:92 2500:96 3000:96", "- - - h h - -"),
+    ("0:100 500:80 1000:68 1500:68 2000:68 2500:68 4000:68 61000:68", "- h h h h h h -"),
     # Confirmed, the old price is forgotten ...
     ("0:100 1000:108 2000:108 3000:108 4000:108 4100:108", "- h h h - -"),
     # ... and the new one is the one that leaps are measured from.
