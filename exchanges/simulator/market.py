@@ -1,9 +1,9 @@
 """Show the books of six venues over one seeded market, at any moment of simulated time.
 
-Pure and deterministic: a book depends on the seed, the venue, the symbol and the elapsed milliseconds, and on nothing
-that was asked before.  Mids are Brownian paths in Lévy's construction: the value at a step is found by halving an
-interval eighteen times, so a week-old market answers as fast as a new one and remembers nothing.  All arithmetic is on
-integers, so that every machine computes the same market.
+Pure and deterministic: a book depends on the seed, the shocks, the venue, the symbol and the elapsed milliseconds, and
+on nothing that was asked before.  Mids are Brownian paths in Lévy's construction: the value at a step is found by
+halving an interval eighteen times, so a week-old market answers as fast as a new one and remembers nothing.  Shocks are
+factors on top.  All arithmetic is on integers, so that every machine computes the same market.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
+from exchanges.simulator.shocks import ONE, Shocks
+
 STEP_MS = 100  # The market moves ten times a second; in between, every answer is the same.
 
-_ONE = 10**10  # A factor of 1 as an integer.
-_BP = 10**6  # One basis point of _ONE.
+_BP = 10**6  # One basis point of ONE.
 _PRICE = 10**12  # Scale of a mid: quote asset per base asset.
 _WORD = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -154,6 +155,7 @@ _LIFE_MS = (2_000, 10_000)  # How long a quantity rests, at least and at most.
 _WINDOW_MS = 4_000
 _WINDOWS = 4  # So many windows reach back to when the oldest quantity was placed.
 _LEVELS_WITHIN_50_BPS = 470  # Both sides, weighted by how quantities grow away from the touch (see _Ladder.level).
+_CALM = Shocks()
 
 
 class SimulatedMarket:
@@ -162,11 +164,13 @@ class SimulatedMarket:
 
     Args:
         seed: The same seed gives the same market.
+        shocks: What prices and depths do on top of that; nothing by default.
     """
 
-    def __init__(self, seed: int) -> None:
-        """Make the market of *seed*; nothing is computed yet."""
+    def __init__(self, seed: int, shocks: Shocks = _CALM) -> None:
+        """Make the market of *seed* and *shocks*; nothing is computed yet."""
         self.seed = seed
+        self._shocks = shocks
         self._btc = _Path(_key(seed, "btc"), 0.7)
         self._eth = _Path(_key(seed, "eth"), 0.5)  # On top of 0.8 of what BTC does.
         self._usdt = _Path(_key(seed, "usdt"), 0.013)
@@ -196,15 +200,22 @@ class SimulatedMarket:
         """
         ladder = self._ladders[venue, symbol]
         step = at_ms // STEP_MS
-        window = step * STEP_MS // _WINDOW_MS
-        past = [self._mids((window - n) * _WINDOW_MS // STEP_MS)[symbol] for n in range(_WINDOWS)]
-        return ladder.book(self._mids(step)[symbol], past, step * STEP_MS, depth)
+        on_step_ms = step * STEP_MS
+        window = on_step_ms // _WINDOW_MS
+        numerator, denominator = self._shocks.price(symbol, on_step_ms)
+        # Whoever rests quantities moves them along with a shock: past mids are taken as if it had always been there.
+        mid, *past = (
+            self._mids(at)[symbol] * numerator // denominator
+            for at in (step, *((window - n) * _WINDOW_MS // STEP_MS for n in range(_WINDOWS)))
+        )
+        quantities = self._shocks.depth(symbol.partition("/")[0], on_step_ms)
+        return ladder.book(mid, past, on_step_ms, depth, quantities)
 
     def _mids_at(self, step: int) -> dict[str, int]:
-        btc, usdt_usd = self._btc.at(step), 9_997 * _PRICE // 10_000 * (_ONE + self._usdt.at(step)) // _ONE
-        usdc_usd = _PRICE * (_ONE + self._usdc.at(step)) // _ONE
-        btc_usdt = 64_000 * _PRICE * (_ONE + btc) // _ONE
-        eth_usdt = 3_400 * _PRICE * (_ONE + btc * 4 // 5 + self._eth.at(step)) // _ONE
+        btc, usdt_usd = self._btc.at(step), 9_997 * _PRICE // 10_000 * (ONE + self._usdt.at(step)) // ONE
+        usdc_usd = _PRICE * (ONE + self._usdc.at(step)) // ONE
+        btc_usdt = 64_000 * _PRICE * (ONE + btc) // ONE
+        eth_usdt = 3_400 * _PRICE * (ONE + btc * 4 // 5 + self._eth.at(step)) // ONE
         btc_usd = btc_usdt * usdt_usd // _PRICE
         return {
             "BTC/USDT": btc_usdt,
@@ -233,7 +244,7 @@ class _Path:
         self._near = [deviation(2**power) // 2 for power in range(18, 0, -1)]
 
     def at(self, step: int) -> int:
-        """Give the relative move away from the typical mid, in units of ``_ONE``."""
+        """Give the relative move away from the typical mid, in units of ``ONE``."""
         start = step - step % self._WIDTH
         left = _normal(self._far_key, start, self._far)
         right = _normal(self._far_key, start + self._WIDTH, self._far)
@@ -246,6 +257,14 @@ class _Path:
             else:
                 start, left = start + width, middle
         return left
+
+
+class _Moment(NamedTuple):
+    """What all levels of a book have in common; see `_Ladder.book`."""
+
+    at_ms: int
+    past_ticks: Sequence[int]
+    quantities: int
 
 
 class _Ladder:
@@ -272,23 +291,24 @@ class _Ladder:
         mean = Decimal(venue.depth_btc * _ASSETS_PER_BTC[listing.base] * self._slot_width) / _LEVELS_WITHIN_50_BPS
         self._mean_lots = int(mean / listing.quantity_step)
 
-    def book(self, mid: int, past_mids: Sequence[int], at_ms: int, depth: int | None) -> Book:
+    def book(self, mid: int, past_mids: Sequence[int], at_ms: int, depth: int | None, quantities: int) -> Book:
         """
         Draw the book around *mid*.
 
         Args:
             past_mids: At the start of each window, this one's first.  A quantity depends on how far away the mid was
                 when it was placed, not on where the mid went since.
+            quantities: A factor on all of them, in units of ``ONE``.
         """
-        past = [one // self._tick for one in past_mids]
-        mid = mid * (_ONE + self._offset(at_ms)) // _ONE
-        half_spread = mid * self._half_spread // _ONE
+        moment = _Moment(at_ms, [one // self._tick for one in past_mids], quantities)
+        mid = mid * (ONE + self._offset(at_ms)) // ONE
+        half_spread = mid * self._half_spread // ONE
         best_bid = (mid - half_spread) // self._tick
         best_ask = -(-(mid + half_spread) // self._tick)  # Above the best bid, as the half spread is not zero.
         count = self._levels if depth is None else min(depth, self._levels)
         return Book(
-            self._side(self._keys["bids"], best_bid, -1, count, past, at_ms),
-            self._side(self._keys["asks"], best_ask, 1, count, past, at_ms),
+            self._side(self._keys["bids"], best_bid, -1, count, moment),
+            self._side(self._keys["asks"], best_ask, 1, count, moment),
         )
 
     def _offset(self, at_ms: int) -> int:
@@ -298,8 +318,8 @@ class _Ladder:
         )
         return self._bias + here + (there - here) * since_ms // self._DRIFT_MS
 
-    def _side(self, key: int, best: int, away: int, count: int, past: Sequence[int], at_ms: int) -> tuple[Level, ...]:
-        levels = [self._level(key, best, _mix(key ^ best), past, at_ms)]
+    def _side(self, key: int, best: int, away: int, count: int, moment: _Moment) -> tuple[Level, ...]:
+        levels = [self._level(key, best, _mix(key ^ best), moment)]
         slot = best // self._slot_ticks
         while len(levels) < count:
             luck = _mix(key + slot * _GOLDEN & _WORD)
@@ -307,20 +327,22 @@ class _Ladder:
             if tick < 1:
                 break
             if luck & 3 and (tick - best) * away > 0:  # One slot in four is a gap.
-                levels.append(self._level(key, tick, luck, past, at_ms))
+                levels.append(self._level(key, tick, luck, moment))
             slot += away
         return tuple(levels)
 
-    def _level(self, key: int, tick: int, luck: int, past: Sequence[int], at_ms: int) -> Level:
+    def _level(self, key: int, tick: int, luck: int, moment: _Moment) -> Level:
+        at_ms = moment.at_ms
         life_ms = _LIFE_MS[0] + (luck >> 20) % (_LIFE_MS[1] - _LIFE_MS[0])
         epoch, age_ms = divmod(at_ms + (luck >> 33) % 65_536, life_ms)
         fresh = _mix(key + tick * _GOLDEN + epoch * _OTHER_ODD & _WORD)
         share = 0x2000 + (fresh & 0xFFFF) * 7 // 8  # Squared, for many small quantities and a few large ones.
-        placed_in = past[at_ms // _WINDOW_MS - (at_ms - age_ms) // _WINDOW_MS]
+        placed_in = moment.past_ticks[at_ms // _WINDOW_MS - (at_ms - age_ms) // _WINDOW_MS]
         distance = abs(tick - placed_in) // self._slot_ticks * self._slot_width
         lots = 3 * self._mean_lots * share * share * (40 + min(distance, 200)) // (100 << 32)
         if fresh >> 16 & 63 == 0:
             lots *= 6
+        lots = lots * moment.quantities // ONE
         shown = max(self._least_shown, lots // self._shown_lots)
         orders = 1 + (fresh >> 24) % 7
         return Level(self._listing.price_step * tick, self._listing.quantity_shown * shown, orders, age_ms)

@@ -1,8 +1,8 @@
 """Serve the simulated venues on loopback, at ``http://127.0.0.1:PORT/<original host>/<path>`` and ``ws://`` the same.
 
 ccxt runs unmodified against it once its addresses are sent there.  ``POST /faults`` makes venues misbehave while they
-run, ``GET /faults`` says how they can and do, ``GET /sent`` tells what was sent when, ``GET /`` lists what
-is served.
+run, ``GET /faults`` says how they can and do, ``GET /scenario`` what happens by itself, ``GET /sent``
+tells what was sent when, ``GET /`` lists what is served.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from aiohttp.typedefs import Handler
 from exchanges.simulator.blobs import Blobs
 from exchanges.simulator.faults import FAULTS, Kind, SwitchError, read_switch, spoil
 from exchanges.simulator.market import VENUES
+from exchanges.simulator.playing import Play, add_play
 from exchanges.simulator.sent import Note
+from exchanges.simulator.shocks import Shocks
 from exchanges.simulator.streams import Streams
 from exchanges.simulator.venues import Active, Clock, Venues
 from exchanges.simulator.wires import STREAM_WIRES, WIRES
@@ -55,7 +57,7 @@ class _Routes:
         }
         return _json({
             "market_data": "simulated", "seed": self._venues.market.seed, "venues": venues, "faults": "/faults",
-            "sent": "/sent",
+            "sent": "/sent", "scenario": "/scenario",
         })  # fmt: skip
 
     async def faults(self, request: web.Request) -> web.Response:
@@ -219,7 +221,9 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _json({"error": error.reason, "nearest": ()}, error.status)
 
 
-def create_app(seed: int = 7, clock: Clock = time.time, speed: float = 1.0) -> web.Application:
+def create_app(
+    seed: int = 7, clock: Clock = time.time, speed: float = 1.0, play: Play | None = None
+) -> web.Application:
     """
     Build the application of all venues.
 
@@ -227,11 +231,12 @@ def create_app(seed: int = 7, clock: Clock = time.time, speed: float = 1.0) -> w
         seed: Of the market.
         clock: Unix time in seconds.  Simulated time is what has passed on it since this call, times *speed*.
         speed: How fast the market goes: 1 as a real one, 0.1 ten times slower; from 0.01 to 10.
+        play: What happens by itself; the scenario's own seed is not looked at.
 
     Raises:
         ValueError: The speed is out of range.
     """
-    venues = Venues(seed, clock, speed)
+    venues = Venues(seed, clock, speed, play.scenario.shocks() if play else Shocks())
     blobs = Blobs(venues.market)
     streams = Streams(venues, blobs)
     routes = _Routes(venues, blobs, streams)
@@ -240,6 +245,7 @@ def create_app(seed: int = 7, clock: Clock = time.time, speed: float = 1.0) -> w
     app.router.add_get("/faults", routes.faults, allow_head=False)
     app.router.add_post("/faults", routes.switch)
     app.router.add_get("/sent", routes.sent, allow_head=False)
+    add_play(app, play, venues)
     app.router.add_get("/{rest:.+}", routes.venue, allow_head=False)
 
     async def let_go(app: web.Application) -> None:
@@ -252,7 +258,12 @@ def create_app(seed: int = 7, clock: Clock = time.time, speed: float = 1.0) -> w
 
 @contextlib.asynccontextmanager
 async def running(
-    host: str = "127.0.0.1", port: int = 0, seed: int = 7, clock: Clock = time.time, speed: float = 1.0
+    host: str = "127.0.0.1",
+    port: int = 0,
+    seed: int = 7,
+    clock: Clock = time.time,
+    speed: float = 1.0,
+    play: Play | None = None,
 ) -> AsyncIterator[str]:
     """
     Serve on the current event loop for as long as the context lasts.
@@ -268,9 +279,8 @@ async def running(
         OSError: The port is taken.
         ValueError: The speed is out of range.
     """
-    runner = web.AppRunner(
-        create_app(seed, clock, speed), handler_cancellation=True, access_log=None, shutdown_timeout=5.0
-    )
+    app = create_app(seed, clock, speed, play)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
     loop = asyncio.get_running_loop()
     try:
@@ -304,10 +314,18 @@ class Simulator:
         base_url: Such as ``http://127.0.0.1:49152``.
     """
 
-    def __init__(self, host: str, port: int, seed: int, clock: Clock = time.time, speed: float = 1.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        seed: int,
+        clock: Clock = time.time,
+        speed: float = 1.0,
+        play: Play | None = None,
+    ) -> None:
         """Start, and wait until requests are taken; use `run_in_thread`."""
         self.base_url = ""
-        self._arguments = (host, port, seed, clock, speed)
+        self._arguments = (host, port, seed, clock, speed, play)
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
@@ -350,7 +368,12 @@ class Simulator:
 
 
 def run_in_thread(
-    host: str = "127.0.0.1", port: int = 0, seed: int = 7, clock: Clock = time.time, speed: float = 1.0
+    host: str = "127.0.0.1",
+    port: int = 0,
+    seed: int = 7,
+    clock: Clock = time.time,
+    speed: float = 1.0,
+    play: Play | None = None,
 ) -> Simulator:
     """
     Serve from a daemon thread, so that no work of the simulator's stands on the caller's event loop.
@@ -359,4 +382,4 @@ def run_in_thread(
         OSError: The port is taken.
         ValueError: The speed is out of range.
     """
-    return Simulator(host, port, seed, clock, speed)
+    return Simulator(host, port, seed, clock, speed, play)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from exchanges.simulator.faults import TIME_SHIFT_MS, Fault, Kind, Switch, distort, freeze_bids
 from exchanges.simulator.market import STEP_MS, VENUES, Book, SimulatedMarket
 from exchanges.simulator.sent import SentLog
+from exchanges.simulator.shocks import Shocks
 from exchanges.simulator.wires import STREAM_WIRES, WIRES, render
 from exchanges.simulator.wires.wire import DepthRequest, Moment, Reply, Wire
 
@@ -40,16 +41,21 @@ class Venues:
     Args:
         clock: Unix time in seconds.  Simulated time is what has passed on it since this call, times *speed*.
         speed: How fast the market goes, 1 as a real one; times on the wire are always the clock's.
+        shocks: What the market does on top of its seed.
+
+    Attributes:
+        catch_up: Called before any fault is looked for, so that what is due by the clock is switched first.
 
     Raises:
         ValueError: The speed is not from ``SPEED_MIN`` to ``SPEED_MAX``.
     """
 
-    def __init__(self, seed: int, clock: Clock, speed: float = 1.0) -> None:
+    def __init__(self, seed: int, clock: Clock, speed: float = 1.0, shocks: Shocks | None = None) -> None:
         """Start the market of *seed* now, with no fault on."""
         if not SPEED_MIN <= speed <= SPEED_MAX:
             raise ValueError(f"The speed must be from {SPEED_MIN} to {SPEED_MAX}.")
-        self.market = SimulatedMarket(seed)
+        self.market = SimulatedMarket(seed, shocks or Shocks())
+        self.catch_up: Callable[[], None] = lambda: None
         self.sent = SentLog()
         self.hosts = {host: wire for wire in WIRES.values() for host in wire.hosts}
         self.stream_hosts = {host: wire for wire in STREAM_WIRES.values() for host in wire.stream_hosts}
@@ -75,15 +81,17 @@ class Venues:
         """Give what the venues' clocks and counts say at a simulated time that is on a step."""
         return Moment(self._started_ms + math.ceil(at_ms / self._speed), (self._started_ms + at_ms) // STEP_MS)
 
-    def switch(self, switch: Switch) -> None:
-        """Switch faults on or off; what is held by a fault that ends is let go."""
+    def switch(self, switch: Switch, since_ms: int | None = None) -> None:
+        """Switch faults on or off, as of now or of *since_ms*; what is held by a fault that ends is let go."""
+        if since_ms is None:
+            since_ms = self.elapsed_ms()
         for venue in switch.venues:
             for key in [key for key in self._active if key[0] == venue and switch.symbol in (None, key[1])]:
                 concerned = switch.scope is None or key[2] == switch.streamed
                 if concerned and (switch.fault is None or key[1] == switch.symbol):
                     self._active.pop(key).ended.set()
             if switch.fault is not None:
-                active = Active(switch.fault, switch.scope or "", switch.options, self.elapsed_ms())
+                active = Active(switch.fault, switch.scope or "", switch.options, since_ms)
                 self._active[venue, switch.symbol, switch.streamed] = active
 
     def end_all(self) -> None:
@@ -92,6 +100,7 @@ class Venues:
 
     def polled(self, venue: str, asked: DepthRequest | Reply) -> Active | None:
         """Find the fault that a request to *venue* meets; a symbol's own comes before the venue's."""
+        self.catch_up()
         whole = self._active.get((venue, None, False))
         if isinstance(asked, Reply):
             return whole if whole and whole.scope == "all" else None
@@ -99,11 +108,13 @@ class Venues:
 
     def streamed(self, venue: str, symbol: str | None = None) -> Active | None:
         """Find the fault that *venue*'s stream of *symbol* meets, or without one, that any connection meets."""
+        self.catch_up()
         whole = self._active.get((venue, None, True))
         return whole if symbol is None else self._active.get((venue, symbol, True), whole)
 
     def listing(self) -> list[dict[str, object]]:
         """Describe the faults that are on."""
+        self.catch_up()
         in_order = sorted(self._active.items(), key=lambda item: (item[0][0], item[0][1] or "", item[0][2]))
         return [
             {"venue": venue, "symbol": symbol, "fault": on.name, "scope": on.scope, **on.options,
