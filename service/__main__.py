@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
+    from exchanges.simulator import Play
     from service.ledger.verify import Report
     from service.settings import Settings
 
 EXIT_REFUSED, EXIT_USAGE = 1, 2
 DEFAULT_SETTINGS = Path("settings.toml")
+SEED = 7
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", parents=[common, listening], help="simulated venues and the service, at once")
     demo.add_argument("--data", type=Path, default=Path("var/demo"), help="folder of ledger and keys")
-    demo.add_argument("--seed", type=int, default=7, help="of the simulated market")
+    _add_market(demo)
     demo.set_defaults(run=_demo)
 
     serve = commands.add_parser("serve", parents=[common, listening], help="the service on the settings' venues")
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     simulator = commands.add_parser("simulator", parents=[common], help="the simulated venues alone")
     simulator.add_argument("--host", default="127.0.0.1", help="address to listen on")
     simulator.add_argument("--port", type=_port, default=9000, help="port to listen on")
-    simulator.add_argument("--seed", type=int, default=7, help="of the simulated market")
+    _add_market(simulator)
     simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
 
@@ -120,6 +122,27 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("--dry-run", action="store_true")
     execute.set_defaults(run=_execute)
     return parser
+
+
+def _add_market(command: argparse.ArgumentParser) -> None:
+    """Let a command choose the simulated market."""
+    shipped = (files("exchanges") / "simulator" / "scenarios").iterdir()
+    names = ", ".join(sorted(file.name.removesuffix(".toml") for file in shipped))
+    command.add_argument("--seed", type=int, help=f"of the simulated market (default: the scenario's, else {SEED})")
+    command.add_argument("--scenario", help=f"what happens there: {names}, or the path of a file of your own")
+
+
+def _market(options: argparse.Namespace) -> tuple[int, Play | None]:
+    """Give the seed of the simulated market, and what is played there to the one at the terminal."""
+    from exchanges.simulator import Play, ScenarioError, load_scenario
+
+    if options.scenario is None:
+        return (SEED if options.seed is None else options.seed), None
+    try:
+        scenario = load_scenario(options.scenario)
+    except ScenarioError as error:
+        raise ConfigError([f"--scenario: {problem}" for problem in error.problems]) from error
+    return (scenario.seed if options.seed is None else options.seed), Play(scenario, _say)
 
 
 def _port(text: str) -> int:
@@ -184,11 +207,12 @@ def _serve(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from exchanges.simulator import VENUES, run_in_thread
 
+    seed, play = _market(options)
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError([f"--data: {options.data} cannot be made: {error.strerror}"]) from error
-    with run_in_thread(port=0, seed=options.seed) as simulator:
+    with run_in_thread(port=0, seed=seed, play=play) as simulator:
         env = {
             **os.environ,
             "IOB_SERVICE__MODE": "simulated",
@@ -202,7 +226,7 @@ def _demo(options: argparse.Namespace) -> int:
         settings = _load_with_venues(path, env)
         from service.demo import run_demo
 
-        return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, _say))
+        return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, play, _say))
 
 
 def _venue_names(path: Path, env: dict[str, str]) -> list[str]:
@@ -215,10 +239,14 @@ def _venue_names(path: Path, env: dict[str, str]) -> list[str]:
 def _simulator(options: argparse.Namespace) -> int:
     from exchanges.simulator import running
 
+    seed, play = _market(options)
+
     async def run() -> int:
         try:
-            async with running(options.host, options.port, options.seed, speed=options.speed) as address:
+            async with running(options.host, options.port, seed, speed=options.speed, play=play) as address:
                 _say(f"simulated venues on {address} (faults: POST {address}/faults)")
+                if play is not None:
+                    _say(play.invitation(address))
                 await asyncio.Event().wait()
         except OSError as error:
             _say(f"cannot listen on {options.host}:{options.port}: {error.strerror}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from exchanges.simulator import Play
 from service.app import serve
 from service.errors import ConfigError
 from service.keys import SCOPES, KeyRing, load_pepper
@@ -22,12 +23,18 @@ _READY_WITHIN_S = 60
 
 
 async def run_demo(
-    settings: Settings, env: Mapping[str, str], data: Path, simulator_url: str, say: Callable[[str], None]
+    settings: Settings,
+    env: Mapping[str, str],
+    data: Path,
+    simulator_url: str,
+    play: Play | None,
+    say: Callable[[str], None],
 ) -> int:
     """
     Serve until stopped; keys in ``<data>/api-key`` and ``<data>/admin-key`` are made, or kept if they still work.
 
     Args:
+        play: What happens on the simulated venues, if anything; it is announced here, and played by them.
         say: Tells a person the address and, once the service is ready, what to try.
     """
     for name, scopes in _KEYS.items():
@@ -37,6 +44,8 @@ async def run_demo(
     async def invite(address: str) -> None:
         say(f"internal order book on {address} (API browser: {address}/docs), simulated prices, mock execution")
         say(f"simulated venues on {simulator_url} (faults: POST {simulator_url}/faults)")
+        if play is not None:
+            say(play.invitation(simulator_url))
         await _until_ready(address)
         say(f"API key: {api_key}   (also in {data / 'api-key'}; {data / 'admin-key'} has all scopes)")
         say("try:")

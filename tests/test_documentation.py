@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from exchanges.simulator import FAULTS
+from exchanges.simulator.scenario_files import shipped_scenarios
 from service.__main__ import _parser
 from service.api.problems import CODES
 from service.api.requests import ExecuteBody, FirmQuoteBody, QuoteQuery
@@ -131,6 +132,15 @@ def test_simulator_page_lists_every_fault():
     assert [[f"`{name}`", ", ".join(fault.scopes), fault.description] for name, fault in FAULTS.items()] == rows(
         "docs/simulator.md", r"`[a-z_0-9]+`"
     )
+
+
+def test_simulator_page_lists_every_scenario():
+    """
+    The table of scenarios is that of the files, in the same words.
+    """
+    shipped = [[f"**`{name}`**", scenario.description] for name, scenario in shipped_scenarios().items()]
+
+    assert shipped == sorted(row[:2] for row in rows("docs/simulator.md", r"\*\*`[a-z_]+`\*\*"))
 
 
 def logged_events():
