@@ -267,6 +267,18 @@ class _Moment(NamedTuple):
     quantities: int
 
 
+class _Rest(NamedTuple):
+    """A quantity from when it was placed to when another takes its place, and what it was worked out from."""
+
+    since_ms: int
+    until_ms: int
+    placed_in: int
+    quantities: int
+    price: Decimal
+    quantity: Decimal
+    orders: int
+
+
 class _Ladder:
     """The levels of one symbol on one venue: the touch follows the mid, the rest stands at fixed prices."""
 
@@ -290,6 +302,10 @@ class _Ladder:
         self._least_shown = -(-least // self._shown_lots)
         mean = Decimal(venue.depth_btc * _ASSETS_PER_BTC[listing.base] * self._slot_width) / _LEVELS_WITHIN_50_BPS
         self._mean_lots = int(mean / listing.quantity_step)
+        # What was worked out for one moment mostly holds for the next, too; forgotten when it has become too much.
+        self._known_max = 16 * self._levels
+        self._places: dict[tuple[int, int], tuple[int, int]] = {}
+        self._rests: dict[tuple[int, int, int], _Rest] = {}
 
     def book(self, mid: int, past_mids: Sequence[int], at_ms: int, depth: int | None, quantities: int) -> Book:
         """
@@ -322,8 +338,7 @@ class _Ladder:
         levels = [self._level(key, best, _mix(key ^ best), moment)]
         slot = best // self._slot_ticks
         while len(levels) < count:
-            luck = _mix(key + slot * _GOLDEN & _WORD)
-            tick = slot * self._slot_ticks + (luck >> 2) % self._slot_ticks
+            luck, tick = self._place(key, slot)
             if tick < 1:
                 break
             if luck & 3 and (tick - best) * away > 0:  # One slot in four is a gap.
@@ -331,21 +346,55 @@ class _Ladder:
             slot += away
         return tuple(levels)
 
+    def _place(self, key: int, slot: int) -> tuple[int, int]:
+        """Give a slot's luck and the tick at which its level stands."""
+        place = self._places.get((key, slot))
+        if place is None:
+            luck = _mix(key + slot * _GOLDEN & _WORD)
+            place = luck, slot * self._slot_ticks + (luck >> 2) % self._slot_ticks
+            if len(self._places) > self._known_max:
+                self._places.clear()
+            self._places[key, slot] = place
+        return place
+
     def _level(self, key: int, tick: int, luck: int, moment: _Moment) -> Level:
+        at_ms = moment.at_ms
+        rest = self._rests.get((key, tick, luck))
+        if (
+            rest is None
+            or not rest.since_ms <= at_ms < rest.until_ms
+            or rest.quantities != moment.quantities
+            or rest.placed_in != moment.past_ticks[at_ms // _WINDOW_MS - rest.since_ms // _WINDOW_MS]
+        ):
+            rest = self._rest(key, tick, luck, moment)
+            if len(self._rests) > self._known_max:
+                self._rests.clear()
+            self._rests[key, tick, luck] = rest
+        return Level(rest.price, rest.quantity, rest.orders, at_ms - rest.since_ms)
+
+    def _rest(self, key: int, tick: int, luck: int, moment: _Moment) -> _Rest:
+        """Work out what rests at a price at a moment."""
         at_ms = moment.at_ms
         life_ms = _LIFE_MS[0] + (luck >> 20) % (_LIFE_MS[1] - _LIFE_MS[0])
         epoch, age_ms = divmod(at_ms + (luck >> 33) % 65_536, life_ms)
         fresh = _mix(key + tick * _GOLDEN + epoch * _OTHER_ODD & _WORD)
         share = 0x2000 + (fresh & 0xFFFF) * 7 // 8  # Squared, for many small quantities and a few large ones.
-        placed_in = moment.past_ticks[at_ms // _WINDOW_MS - (at_ms - age_ms) // _WINDOW_MS]
+        since_ms = at_ms - age_ms
+        placed_in = moment.past_ticks[at_ms // _WINDOW_MS - since_ms // _WINDOW_MS]
         distance = abs(tick - placed_in) // self._slot_ticks * self._slot_width
         lots = 3 * self._mean_lots * share * share * (40 + min(distance, 200)) // (100 << 32)
         if fresh >> 16 & 63 == 0:
             lots *= 6
         lots = lots * moment.quantities // ONE
-        shown = max(self._least_shown, lots // self._shown_lots)
-        orders = 1 + (fresh >> 24) % 7
-        return Level(self._listing.price_step * tick, self._listing.quantity_shown * shown, orders, age_ms)
+        return _Rest(
+            since_ms=since_ms,
+            until_ms=since_ms + life_ms,
+            placed_in=placed_in,
+            quantities=moment.quantities,
+            price=self._listing.price_step * tick,
+            quantity=self._listing.quantity_shown * max(self._least_shown, lots // self._shown_lots),
+            orders=1 + (fresh >> 24) % 7,
+        )
 
 
 def _key(seed: int, *names: str) -> int:
