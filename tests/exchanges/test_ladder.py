@@ -90,8 +90,9 @@ def test_ladder_runs_until_it_is_interrupted():
         try:
             ladder.stdout.read(1)  # It draws, or ends.
             ladder.send_signal(signal.SIGINT)
-            _, errors = ladder.communicate(timeout=20)
+            _, errors = ladder.communicate(timeout=60)
         finally:
             ladder.kill()
+            ladder.communicate()
 
     assert (0, b"") == (ladder.returncode, errors)
