@@ -293,7 +293,8 @@ class CcxtStream:
         self._limit = venue.stream.depth(depth)
         _share_markets(rest, pro)
         pro.ssl_context = rest.ssl_context
-        pro.session = self._session = open_session(BoundedResponse, rest.ssl_context, base_url)
+        # ccxt opens a socket for each of some venues' symbols, and asks for snapshots beside them.
+        pro.session = self._session = open_session(BoundedResponse, rest.ssl_context, base_url, connections_max=0)
         self._handle = pro.handle_message
         pro.handle_message = self._on_message
         self._make_client = pro.client

@@ -54,7 +54,11 @@ class InstrumentsResponse(BoundedResponse):
 
 
 def open_session(
-    response_class: type[BoundedResponse], tls: object, base_url: str | None = None
+    response_class: type[BoundedResponse],
+    tls: object,
+    base_url: str | None = None,
+    *,
+    connections_max: int = _CONNECTIONS_MAX,
 ) -> aiohttp.ClientSession:
     """
     Open a session of its own connections; closing it cuts them, whatever the other end does.
@@ -63,9 +67,10 @@ def open_session(
         response_class: Sets the limit of a body.
         tls: An ``ssl.SSLContext``; anything else stands for the system's own.
         base_url: Where the venue was redirected to: requests to any other place are refused.
+        connections_max: At one time, whoever waits for one; 0 for no limit.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls if isinstance(tls, ssl.SSLContext) else True, limit=_CONNECTIONS_MAX),
+        connector=aiohttp.TCPConnector(ssl=tls if isinstance(tls, ssl.SSLContext) else True, limit=connections_max),
         response_class=response_class,
         middlewares=() if base_url is None else (_only(URL(base_url).origin()),),
     )
