@@ -32,6 +32,7 @@ from exchanges.http import (
     retry_after_s,
 )
 from exchanges.instruments import Instrument
+from exchanges.mending import mend
 from exchanges.venues import VenueFacts, facts, request_interval_ms
 
 HTTP_TIMEOUT_MS = 30_000
@@ -299,6 +300,7 @@ class CcxtStream:
         pro.handle_message = self._on_message
         self._make_client = pro.client
         pro.client = self._client
+        mend(pro, venue.stream)
         self._sequences: dict[str, int] = {}
         self._broken: VenueFailure | None = None
 

@@ -266,6 +266,44 @@ class Binance:
             self.last[diff["s"]] = diff["u"]
 
 
+def recorded_binance(recorded):
+    """Give the snapshot, the diffs before it and those after it, of six minutes of BTC/USDT."""
+    before, after, snapshot = [], [], None
+    for at_ns, message in messages(recorded / "streams" / "binance_btcusdt_20240808.gz"):
+        if "lastUpdateId" in message:
+            snapshot = message
+        elif message["stream"].endswith("@depth@100ms"):
+            (before if snapshot is None else after).append((at_ns, message["data"]))
+    return snapshot, before, after
+
+
+@pytest.mark.parametrize(("depth", "diffs"), [(100, None), (700, 300)])
+async def test_book_is_the_one_that_the_recorded_lines_make_after_every_diff(recorded, clock, depth, diffs):
+    """
+    Six minutes of Binance's BTC/USDT: after every diff, every level that the board holds is the venue's.
+    """
+    snapshot, before, after = recorded_binance(recorded)
+    binance = Binance(recorded, {"BTCUSDT": snapshot})
+    ours = binance.books["BTCUSDT"]
+    async with played(binance.venue, "binance", ["BTC/USDT"], clock, depth=depth) as play:
+        # The recording's first diffs came before its snapshot; the last of them reaches beyond it.
+        for at_ns, diff in before:
+            play.move_to(at_ns)
+            await binance.venue.send(diff)
+            binance.apply(diff)
+        binance.begun.set()
+        await play.first_books()
+        play.compare("BTC/USDT", ours)
+        for at_ns, diff in after[:diffs]:
+            play.move_to(at_ns)
+            binance.apply(diff)
+            await play.send(diff, "BTC/USDT", ours)
+            assert diff["u"] == play.sequence("BTC/USDT")
+        assert ALL_GOOD == play.came_to()
+    assert 1 + len(after[:diffs]) == play.compared
+    assert diffs is not None or 3_449 == play.compared
+
+
 async def test_thin_symbols_of_binance_are_right_after_every_diff(recorded, clock):
     """
     Four symbols, for each of which ccxt opens a connection, each with its own recorded snapshot.
