@@ -320,6 +320,8 @@ class CcxtStream:
                 book = await self._ccxt.watch_order_book(symbol, self._limit)
             except ccxt.BaseError as error:
                 self._broken = self._broken or _stream_failure(error)
+            except BodyTooLarge:  # The snapshot that was asked for.
+                self._broken = self._broken or VenueFailure("too_large")
             except (aiohttp.ClientError, OSError) as error:
                 self._broken = self._broken or VenueFailure("unreachable", type(error).__name__)
             except _UNEXPECTED as error:

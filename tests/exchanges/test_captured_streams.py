@@ -362,3 +362,111 @@ async def test_books_of_okx_have_the_sum_that_okx_says(recorded, clock):
             assert body["checksum"] == okx_sum(*held)
         assert ALL_GOOD == play.came_to()
     assert 98 == play.compared == play.tally.accepted
+
+
+# Bitstamp.
+
+
+class Bitstamp:
+    """A loopback Bitstamp with the recorded answers of five symbols, given when the stream has come to their time."""
+
+    NAMES = ("adaeur", "ethusd", "usdteur", "usdtusd", "xrpeur")
+
+    def __init__(self, recorded):
+        old = {row["url_symbol"]: row for row in json.loads(instruments(recorded, "bitstamp_trading-pairs-info.json"))}
+        self._instruments = [self._row(old[name]) for name in self.NAMES]
+        self.symbols = {name: old[name]["name"] for name in self.NAMES}
+        folder = recorded / "rest_depth"
+        self.bodies = {name: json.loads((folder / f"BITSTAMP__{name}.json").read_text()) for name in self.NAMES}
+        self.books = {name: BookFromLines(body["bids"], body["asks"]) for name, body in self.bodies.items()}
+        self.at = {name: int(body["microtimestamp"]) for name, body in self.bodies.items()}
+        self.begun = asyncio.Event()
+        self.older_answers = 0
+        self._given = set()
+        self.venue = Venue(
+            self._answer,
+            lambda heard: [heard["data"] | {"event": "bts:subscription_succeeded", "data": {}}],
+        )
+
+    @staticmethod
+    def _row(old):
+        """Write an instrument, recorded in 2022, as the venue writes it today."""
+        base, quote = old["name"].split("/")
+        return {
+            "name": old["name"], "market_symbol": old["url_symbol"], "market_type": "SPOT", "trading": "Enabled",
+            "base_currency": base, "counter_currency": quote, "base_decimals": old["base_decimals"],
+            "counter_decimals": old["counter_decimals"], "minimum_order_value": old["minimum_order"].split()[0],
+            "instant_and_market_orders": "Enabled", "description": old["description"],
+            "instant_order_counter_decimals": 2,
+        }  # fmt: skip
+
+    def _answer(self, path, query):
+        if path == "api/v2/markets":
+            return self._instruments
+        return self._depth(path.rpartition("/")[2]) if path.startswith("api/v2/order_book/") else None
+
+    async def _depth(self, name):
+        await self.begun.wait()
+        if self.older_answers:
+            self.older_answers -= 1
+            return self.bodies[name] | {"microtimestamp": "1641343690000000"}
+        if name not in self._given:
+            self._given.add(name)
+            return self.bodies[name]
+        bids, asks = self.books[name].written(None)
+        at = self.at[name]
+        return {"timestamp": str(at // 1_000_000), "microtimestamp": str(at), "bids": bids, "asks": asks}
+
+    def apply(self, name, change):
+        """Bring the book that is computed beside ours up to a change."""
+        if int(change["microtimestamp"]) > self.at[name]:
+            self.books[name].change(change["bids"], change["asks"])
+            self.at[name] = int(change["microtimestamp"])
+
+    def recording(self, recorded):
+        """Give the recorded changes of the symbols whose answers are there, with their names."""
+        for at_ns, message in messages(recorded / "streams" / "BITSTAMP.ws.1.0.gz"):
+            channel, _, name = message["channel"].rpartition("_")
+            if channel == "diff_order_book" and message["event"] == "data" and name in self.symbols:
+                yield at_ns, message, name
+
+
+async def test_books_of_bitstamp_are_right_after_every_change(recorded, clock):
+    """
+    Five symbols with the answers recorded beside them, which most often show a moment between two changes.
+    """
+    bitstamp = Bitstamp(recorded)
+    newer = Counter()
+    async with played(bitstamp.venue, "bitstamp", list(bitstamp.symbols.values()), clock) as play:
+        for at_ns, message, name in bitstamp.recording(recorded):
+            bitstamp.apply(name, message["data"])
+            if bitstamp.begun.is_set():
+                play.move_to(at_ns)
+                await play.send(message, bitstamp.symbols[name], bitstamp.books[name])
+                assert bitstamp.at[name] == play.sequence(bitstamp.symbols[name])
+                continue
+            # As in the recording, the answers come after changes that are newer than they are.
+            await bitstamp.venue.send(message)
+            newer[name] += message["data"]["microtimestamp"] > bitstamp.bodies[name]["microtimestamp"]
+            if all(newer[name] for name in bitstamp.NAMES):
+                bitstamp.begun.set()
+                await play.first_books()
+                for each, symbol in bitstamp.symbols.items():
+                    play.compare(symbol, bitstamp.books[each])
+        assert ALL_GOOD == play.came_to()
+    assert 300 < play.compared
+
+
+async def test_book_of_bitstamp_comes_with_the_first_change(recorded, clock):
+    """
+    A thin symbol's book is there at once, even if the first answers are older than the change.
+    """
+    bitstamp = Bitstamp(recorded)
+    bitstamp.older_answers = 7
+    bitstamp.begun.set()
+    _, message, name = next(bitstamp.recording(recorded))
+    async with played(bitstamp.venue, "bitstamp", [bitstamp.symbols[name]], clock) as play:
+        await bitstamp.venue.send(message)
+        await play.first_books()
+        play.compare(play.symbols[0], bitstamp.books[name])
+        assert ALL_GOOD == play.came_to()
