@@ -67,9 +67,20 @@ class Intake:
         continuity.accept(raw, book, answered_at_ns)
         return book
 
-    def take(self, raw: RawBook, book: VenueBook, sent_at_ns: int, answered_at_ns: int) -> VenueBook:
+    def take(
+        self,
+        raw: RawBook,
+        book: VenueBook,
+        sent_at_ns: int,
+        answered_at_ns: int,
+        *,
+        frozen_side_counts: bool = True,
+    ) -> VenueBook:
         """
         Publish a checked book, with the moment that its age counts from.
+
+        Args:
+            frozen_side_counts: A side that stands still while the other moves spoils the book.
 
         Raises:
             BookRejected: If it does not follow the ones before.
@@ -77,9 +88,13 @@ class Intake:
         book = self.aged(raw, book, sent_at_ns, answered_at_ns)
         self._failures.pop(book.symbol, None)
         self._rejects.pop(book.symbol, None)
-        frozen = self._of(book.symbol).frozen_side(answered_at_ns)
+        frozen = frozen_side_counts and self.frozen_side(book.symbol, answered_at_ns)
         self._board.publish(book, answered_at_ns, frozen_side=frozen)
         return book
+
+    def frozen_side(self, symbol: str, now_ns: int) -> bool:
+        """Tell whether one side of a symbol's books has stood still while the other moved."""
+        return self._of(symbol).frozen_side(now_ns)
 
     def _of(self, symbol: str) -> Continuity:
         if symbol not in self._continuity:

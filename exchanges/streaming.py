@@ -38,6 +38,8 @@ BREAKS_WINDOW_NS = 180_000 * MS
 """So many breaks within so long, and the venue is polled."""
 CROSS_CHECK_MS = (30_000, 60_000)
 """Between two answers that a book is held against, evenly spread."""
+FROZEN_CHECK_NS = 5_000 * MS
+"""How soon after one answer another one is asked for, while one side of a book stands still and the other moves."""
 SETTLE_MS = 1_000
 """How long a stream may take to show what an answer has shown."""
 AGAIN_MS = 500
@@ -56,6 +58,7 @@ class _Watch:
     """What is known of one symbol's stream."""
 
     alive_at_ns: int
+    checked_at_ns: int
     next_check_ns: int
     resume_ns: int = 0
     """No check before this: the venue's limit is for more than doubts."""
@@ -171,7 +174,7 @@ class Streaming:
     async def _until_broken(self, stream: CcxtStream) -> VenueFailure:
         opened_at_ns = self._clock.now_ns()
         watches = {
-            symbol: _Watch(opened_at_ns, opened_at_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS)
+            symbol: _Watch(opened_at_ns, opened_at_ns, opened_at_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS)
             for symbol in self._symbols
         }
         try:
@@ -205,8 +208,12 @@ class Streaming:
                     raise VenueFailure(rejected.reason.value, "the streamed book cannot be") from rejected
 
     def _take(self, symbol: str, raw: RawBook, watch: _Watch, now_ns: int) -> None:
-        book = self._intake.take(raw, self._line.decoded(raw, symbol, now_ns), now_ns, now_ns)
+        # In a stream, a side of a thin market may stand still over many changes of the other: an answer will tell.
+        decoded = self._line.decoded(raw, symbol, now_ns)
+        book = self._intake.take(raw, decoded, now_ns, now_ns, frozen_side_counts=False)
         watch.add(Shown(book, raw.sequence, raw.time_ms), now_ns)
+        if self._intake.frozen_side(symbol, now_ns):
+            watch.next_check_ns = min(watch.next_check_ns, watch.checked_at_ns + FROZEN_CHECK_NS)
 
     async def _guard(self, group: asyncio.TaskGroup, opened_at_ns: int, watches: dict[str, _Watch]) -> None:
         """Look out for silence, and let every book be checked in its turn."""
@@ -247,7 +254,7 @@ class Streaming:
             self._board.tally(self._venue).failed[reason] += 1
         finally:
             watch.check = None
-            now_ns = self._clock.now_ns()
+            watch.checked_at_ns = now_ns = self._clock.now_ns()
             watch.resume_ns = now_ns + min(AGAIN_MS, self._stale_after_ms // 8) * MS
             watch.next_check_ns = now_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS
 

@@ -470,3 +470,65 @@ async def test_book_of_bitstamp_comes_with_the_first_change(recorded, clock):
         await play.first_books()
         play.compare(play.symbols[0], bitstamp.books[name])
         assert ALL_GOOD == play.came_to()
+
+
+async def test_half_a_stream_is_found_out_by_an_answer(recorded, clock):
+    """
+    A side that stands still while the other moves is no fault in itself: the venue is asked, and here it shows another.
+    """
+    bitstamp = Bitstamp(recorded)
+    bitstamp.begun.set()
+    async with played(bitstamp.venue, "bitstamp", ["ETH/USD"], clock) as play:
+        began_ns = clock.now_ns()
+        for at_ns, message, name in bitstamp.recording(recorded):
+            if name != "ethusd":
+                continue
+            play.move_to(at_ns)
+            if clock.now_ns() - began_ns > 20_000 * MS:  # Long before it would be asked anyway.
+                break
+            bitstamp.apply(name, message["data"])
+            await bitstamp.venue.send(message | {"data": message["data"] | {"asks": []}})
+            await until(lambda: play.tally.failed or bitstamp.at["ethusd"] == play.sequence("ETH/USD"))
+        await until(lambda: play.tally.failed)
+        assert {"rest_disagrees": 1} == play.tally.failed
+
+
+# Coinbase Exchange.
+
+
+async def test_books_of_coinbase_exchange_are_right_after_every_change(recorded, clock, monkeypatch):
+    """
+    Ten symbols; ccxt asks for a key to subscribe, which the loopback venue does not look at.
+    """
+    for name in ("apiKey", "secret", "password"):
+        monkeypatch.setattr(ccxt.pro.coinbaseexchange, name, base64.b64encode(b"none").decode())
+    rows = json.loads(instruments(recorded, "coinbaseexchange_products.json"))
+    recording = [
+        (at_ns, message)
+        for at_ns, message in messages(recorded / "streams" / "COINBASE.ws.28.0.gz")
+        if message["type"] in ("snapshot", "l2update")
+    ]
+    symbols = sorted({message["product_id"].replace("-", "/") for _, message in recording})
+    books, times = {}, {}
+
+    def answers(path, query):
+        if path == "products":
+            return rows
+        symbol = path.split("/")[1].replace("-", "/")
+        bids, asks = ([[*level, 1] for level in side] for side in books[symbol].written(None))
+        return {"sequence": 1, "time": times[symbol], "bids": bids, "asks": asks}
+
+    coinbase = Venue(answers, lambda heard: [])
+    async with played(coinbase, "coinbaseexchange", symbols, clock, depth=20) as play:
+        for at_ns, message in recording:
+            play.move_to(at_ns)
+            symbol = message["product_id"].replace("-", "/")
+            if message["type"] == "snapshot":
+                books[symbol] = BookFromLines(message["bids"], message["asks"])
+            else:
+                times[symbol] = message["time"]
+                for side, price, quantity in message["changes"]:
+                    books[symbol].change(*([[(price, quantity)], []] if side == "buy" else [[], [(price, quantity)]]))
+            await play.send(message, symbol, books[symbol])
+        assert ALL_GOOD == play.came_to()
+    assert len(recording) == play.compared
