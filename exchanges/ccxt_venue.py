@@ -346,6 +346,8 @@ class CcxtStream:
                 await self._ccxt.close()
         except (TimeoutError, ccxt.BaseError, aiohttp.ClientError, OSError):
             pass  # Its sockets are gone already.
+        finally:
+            self._ccxt.session = None
 
     def _client(self, url: str) -> Any:
         """Make ccxt's client of an address, or find it, with an ear at its messages."""
@@ -419,6 +421,8 @@ def _stream_failure(error: Exception) -> VenueFailure:
         return VenueMisuse("authentication", _words(error))
     if isinstance(error, ccxt.InvalidNonce):
         return VenueFailure("sequence_gap", _words(error))
+    if isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded):  # The snapshot that was asked for.
+        return VenueFailure("rate_limited", _words(error))
     if isinstance(error, ccxt.RequestTimeout):
         return VenueFailure("no_pong" if "ping-pong" in str(error) else "timeout", _words(error))
     if isinstance(error, ccxt.NetworkError):

@@ -43,10 +43,3 @@ class VenueRefusal(VenueFailure):
 
 class VenueMisuse(VenueFailure):
     """Say that the same request will fail in the same way until someone changes something."""
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """Give the first error of a group of tasks, which brought the others down; an error that is no group is its own."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

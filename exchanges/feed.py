@@ -13,13 +13,14 @@ import structlog
 
 from exchanges.board import Board
 from exchanges.clock import MS, Clock
-from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse, first_cause
+from exchanges.errors import VenueConfigError, VenueFailure, VenueMisuse
 from exchanges.instruments import Instrument
 from exchanges.intake import PROBE_INTERVAL_MAX_MS, Intake
 from exchanges.line import Line, VenueConfig
 from exchanges.offloop import OffLoop
 from exchanges.polling import Polling
 from exchanges.streaming import Streaming
+from exchanges.together import run_together
 
 INSTRUMENTS_TIMEOUT_MS = 10_000
 """For the first load; a refresh, which no poll waits for longer than it must, gets half of ``stale_after_ms``."""
@@ -103,12 +104,11 @@ class VenueFeed:
         while True:
             try:
                 await self._load_instruments_until_there()
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._refresh_instruments())
-                    group.create_task(self._get_books())
+                await run_together(self._refresh_instruments(), self._get_books())
+                return
             except Exception as error:
                 log.exception("feed.failed", venue=self.config.name)
-                self._asked.fail_all(type(first_cause(error)).__name__)
+                self._asked.fail_all(type(error).__name__)
                 await asyncio.sleep(PROBE_INTERVAL_MAX_MS / 1_000)
 
     async def close(self) -> None:
@@ -168,23 +168,17 @@ class VenueFeed:
             log.warning("venue.transport", venue=self.config.name, transport="poll", reason=failure.reason)
             if isinstance(failure, VenueMisuse):
                 pause_s = FALLBACK_MAX_S
-            await self._poll_until_streamed(pause_s)
+            await run_together(self._polling.run(), self._until_streamed(pause_s))
             pause_s = min(2 * pause_s, FALLBACK_MAX_S)
             self.fallback_reason = None
             log.info("venue.transport", venue=self.config.name, transport="stream", reason=None)
 
-    async def _poll_until_streamed(self, pause_s: float) -> None:
-        """Poll until a trial shows that the stream works again."""
-        polling = asyncio.create_task(self._polling.run(), name=f"fallback {self.config.name}")
-        try:
-            while True:
-                await asyncio.sleep(pause_s)
-                if await self._streaming.trial():
-                    return
-                pause_s = min(2 * pause_s, FALLBACK_MAX_S)
-        finally:
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+    async def _until_streamed(self, pause_s: float) -> None:
+        """Wait until a trial shows that the stream works again."""
+        await asyncio.sleep(pause_s)
+        while not await self._streaming.trial():
+            pause_s = min(2 * pause_s, FALLBACK_MAX_S)
+            await asyncio.sleep(pause_s)
 
 
 __all__ = ["VenueConfig", "VenueFeed"]

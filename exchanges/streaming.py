@@ -22,9 +22,11 @@ from exchanges.book import BookRejected, RawBook
 from exchanges.ccxt_venue import CcxtStream
 from exchanges.clock import MS, Clock
 from exchanges.crosscheck import Shown, around, contradictions, reached
-from exchanges.errors import VenueFailure, VenueMisuse, VenueRefusal, first_cause
+from exchanges.errors import VenueFailure, VenueMisuse, VenueRefusal
+from exchanges.health import FROZEN_SIDE_REASON
 from exchanges.intake import Intake, jittered_ms
 from exchanges.line import Line
+from exchanges.together import run_together
 
 FIRST_BOOK_MS = 10_000
 """A stream on which a book has not come so long after it was subscribed to does not work, and the venue is polled."""
@@ -177,16 +179,19 @@ class Streaming:
             symbol: _Watch(opened_at_ns, opened_at_ns, opened_at_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS)
             for symbol in self._symbols
         }
+        followed = (
+            self._follow(stream, opened_at_ns, symbol, watch, place * SUBSCRIBE_MS / 1_000)
+            for place, (symbol, watch) in enumerate(watches.items())
+        )
         try:
-            async with asyncio.TaskGroup() as group:
-                for place, (symbol, watch) in enumerate(watches.items()):
-                    group.create_task(self._follow(stream, opened_at_ns, symbol, watch, place * SUBSCRIBE_MS / 1_000))
-                group.create_task(self._guard(group, opened_at_ns, watches))
-        except ExceptionGroup as errors:
-            failure = first_cause(errors)
-            if isinstance(failure, VenueFailure):
-                return failure
-            raise
+            await run_together(*followed, self._guard(opened_at_ns, watches))
+        except VenueFailure as failure:
+            return failure
+        finally:
+            checks = [watch.check for watch in watches.values() if watch.check is not None]
+            for check in checks:
+                check.cancel()
+            await asyncio.gather(*checks, return_exceptions=True)
         raise AssertionError("a stream ends with a failure only")
 
     async def _follow(self, stream: CcxtStream, opened_at_ns: int, symbol: str, watch: _Watch, after_s: float) -> None:
@@ -215,7 +220,7 @@ class Streaming:
         if self._intake.frozen_side(symbol, now_ns):
             watch.next_check_ns = min(watch.next_check_ns, watch.checked_at_ns + FROZEN_CHECK_NS)
 
-    async def _guard(self, group: asyncio.TaskGroup, opened_at_ns: int, watches: dict[str, _Watch]) -> None:
+    async def _guard(self, opened_at_ns: int, watches: dict[str, _Watch]) -> None:
         """Look out for silence, and let every book be checked in its turn."""
         while True:
             await asyncio.sleep(GUARD_MS / 1_000)
@@ -223,6 +228,8 @@ class Streaming:
             if self._board.stalled_since(opened_at_ns, now_ns):
                 raise VenueFailure("loop_stalled", "what waited in the sockets is old")
             for symbol, watch in watches.items():
+                if watch.check is not None and watch.check.done():
+                    watch.check = watch.check.result()
                 silent_ms = (now_ns - watch.alive_at_ns) // MS
                 if not watch.history:
                     if now_ns - opened_at_ns > self._all_there_ms * MS:
@@ -233,19 +240,22 @@ class Streaming:
                     now_ns >= watch.next_check_ns
                     or (silent_ms > self._stale_after_ms // 2 and now_ns >= watch.resume_ns)
                 ):
-                    watch.check = group.create_task(self._check(symbol, watch))
+                    watch.check = asyncio.create_task(self._check(symbol, watch))
 
     async def _check(self, symbol: str, watch: _Watch) -> None:
         """
         Hold a symbol's book against an answer to a request.
 
         Raises:
-            VenueFailure: ``rest_disagrees``.
+            VenueFailure: ``rest_disagrees``, ``frozen_side``.
         """
         try:
             answer = await self._line.book(symbol)
             asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
             await self._compare(symbol, watch, asked)
+            if self._asked.frozen_side(symbol, asked_at_ns := self._clock.now_ns()):
+                self._board.doubt(self._venue, symbol, FROZEN_SIDE_REASON, asked_at_ns)
+                raise _Disagreement(FROZEN_SIDE_REASON, f"one side of {symbol} stands still in the answers, too")
         except (BookRejected, VenueFailure) as trouble:
             if isinstance(trouble, _Disagreement):
                 raise
@@ -253,7 +263,6 @@ class Streaming:
             reason = trouble.reason.value if isinstance(trouble, BookRejected) else trouble.reason
             self._board.tally(self._venue).failed[reason] += 1
         finally:
-            watch.check = None
             watch.checked_at_ns = now_ns = self._clock.now_ns()
             watch.resume_ns = now_ns + min(AGAIN_MS, self._stale_after_ms // 8) * MS
             watch.next_check_ns = now_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS
@@ -291,4 +300,4 @@ class NeverCame(VenueFailure):
 
 
 class _Disagreement(VenueFailure):
-    """Say that the venue itself shows another book than its stream."""
+    """Say that the venue's answers speak against its stream."""

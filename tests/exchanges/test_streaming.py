@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from exchanges import feed, streaming
+from exchanges import continuity, feed, streaming
 from exchanges.clock import MS, SystemClock
 from exchanges.errors import VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
@@ -338,7 +338,7 @@ async def test_dead_stream_is_found_out_by_asking(bybit):
         await stream.shows("100x1 99x2")
         bybit.bids = {"100": "8", "99": "2"}
         await until(lambda: ("suspect", "rest_disagrees") == stream.seen)
-        assert stream.source.book is None
+        await until(lambda: stream.source.book is None)
         await until(lambda: 2 == bybit.subscribed)
         for _ in range(8):
             await asyncio.sleep(0.2)
@@ -390,6 +390,30 @@ async def test_answer_of_no_use_says_nothing_against_the_stream(bybit, monkeypat
         bybit.answers, bybit.shown_over_rest = True, {"500": "1"}
         await until(lambda: stream.tally.failed["crossed"])
         assert (True, 1) == (stream.source.live, bybit.subscribed)
+
+
+@pytest.mark.parametrize("over_rest", [False, True])
+async def test_side_that_stands_still_is_asked_about(bybit, monkeypatch, over_rest):
+    """
+    While the other side moves, answers tell: one that moves gives the stream away, one that never does the venue.
+    """
+    monkeypatch.setattr(streaming, "FROZEN_CHECK_NS", 50 * MS)
+    monkeypatch.setattr(continuity, "FROZEN_SIDE_NS", 300 * MS)
+    async with streamed(bybit) as stream:
+        await stream.shows("100x1 99x2")
+
+        async def move_bids_alone():
+            number = 0
+            while stream.seen not in (("suspect", "rest_disagrees"), ("suspect", "frozen_side")):
+                number += 1
+                await bybit.change(b98=str(number))
+                if not over_rest:
+                    bybit.asks = {"101": str(number), "102": "2"}
+                await asyncio.sleep(0.02)
+
+        async with asyncio.timeout(15):
+            await move_bids_alone()
+        assert ("suspect", "frozen_side" if over_rest else "rest_disagrees") == stream.seen
 
 
 # Polled instead.
