@@ -29,6 +29,7 @@ from service.keys import KeyRing
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
 from service.settings import Settings
+from tests.standing import StandingFeeds
 
 SYMBOL = "BTC/USDT"
 DEPTH = 100
@@ -83,7 +84,7 @@ async def main() -> None:
         key, stored = ring.make("bench", ["quote", "execute", "account"], datetime.now(UTC))
         ring.hold([stored])
         board = simulated_board(market, venues)
-        app = create_app(settings, board, ledger, ring, b"k" * 32, clock, dict.fromkeys(venues, 500))
+        app = create_app(settings, StandingFeeds.of(board, venues), ledger, ring, b"k" * 32, clock)
         ports = [await listen(Runner(app)), await listen(web.AppRunner(bare_app(), access_log=None))]
         sys.stdout.write(orjson.dumps({"ports": ports, "key": key}).decode() + "\n")
         sys.stdout.flush()

@@ -145,12 +145,17 @@ class Feeds:
         except TimeoutError:
             log.warning("venues.late", venues=[feed.config.name for feed in feeds if not feed.first_load.is_set()])
 
-    async def apply(self, configs: Sequence[VenueConfig], symbols: Sequence[str], outlier_bps: Decimal) -> None:
+    async def apply(
+        self, configs: Sequence[VenueConfig], symbols: Sequence[str], outlier_bps: Decimal, *, unserved: bool = False
+    ) -> None:
         """
         Change to other venues, symbols and numbers while everything runs.
 
         Venues that stay as they are go on untouched.  One whose settings change begins anew, and keeps the book it had
         until then, unless it shows another exchange's or another symbol's now.  The change is made in one step.
+
+        Args:
+            unserved: A symbol that no venue trades is no mistake: somebody has switched its venues off.
 
         Raises:
             VenueConfigError: With everything that cannot work; nothing has changed then.
@@ -162,7 +167,8 @@ class Feeds:
             if config.name in self._known() and _same_exchange(running[config.name], config)
         }
         # A venue that is new may trade whatever the others do not.
-        problems = _problems(configs, symbols if len(known) == len(configs) else (), known)
+        told = len(known) == len(configs) and not unserved
+        problems = _problems(configs, symbols if told else (), known)
         try:
             feeds = self._wanted(configs, symbols)
         except VenueConfigError as error:

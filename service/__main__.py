@@ -11,7 +11,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,13 +177,19 @@ def _load(options: argparse.Namespace, **overrides: str | None) -> Settings:
     return load_settings(options.settings or DEFAULT_SETTINGS, env)
 
 
-def _load_with_venues(path: Path, env: dict[str, str]) -> Settings:
-    """Read the settings of a command that opens feeds: exchanges' names are checked with all else."""
+def _reader(path: Path, env: Mapping[str, str]) -> Callable[[], Settings]:
+    """Give what reads the settings of a command that opens feeds: exchanges' names are checked with all else."""
     from exchanges.feeds import exchange_ids
-    from service import logs
     from service.settings import load_settings
 
-    settings = load_settings(path, env, exchanges=exchange_ids())
+    return lambda: load_settings(path, env, exchanges=exchange_ids())
+
+
+def _read_first(read: Callable[[], Settings]) -> Settings:
+    """Read the settings for the start, and log as they say from now on."""
+    from service import logs
+
+    settings = read()
     logs.configure(settings.logs.format, settings.logs.level)
     return settings
 
@@ -194,11 +200,12 @@ def _address(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = _load_with_venues(options.settings or DEFAULT_SETTINGS, {**os.environ, **_address(options)})
+    read = _reader(options.settings or DEFAULT_SETTINGS, {**os.environ, **_address(options)})
+    settings = _read_first(read)
     from service.app import serve
 
     async def run() -> int:
-        await serve(settings, os.environ, started=lambda address: _say(f"internal order book on {address}"))
+        await serve(settings, os.environ, lambda address: _say(f"internal order book on {address}"), read)
         return 0
 
     return _loop(run())
@@ -220,13 +227,19 @@ def _demo(options: argparse.Namespace) -> int:
             **_address(options),
         }
         path = options.settings or Path(str(files("service") / "demo.toml"))
-        for venue in _venue_names(path, env):
-            if venue in VENUES:
-                env[f"IOB_VENUES__{venue.upper()}__BASE_URL"] = simulator.base_url
-        settings = _load_with_venues(path, env)
+
+        def read() -> Settings:
+            simulated = {
+                f"IOB_VENUES__{venue.upper()}__BASE_URL": simulator.base_url
+                for venue in _venue_names(path, env)
+                if venue in VENUES
+            }
+            return _reader(path, {**env, **simulated})()
+
+        settings = _read_first(read)
         from service.demo import run_demo
 
-        return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, play, _say))
+        return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, play, _say, read))
 
 
 def _venue_names(path: Path, env: dict[str, str]) -> list[str]:

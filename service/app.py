@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -20,6 +22,7 @@ from exchanges.board import Board
 from exchanges.clock import Clock, SystemClock
 from exchanges.errors import VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
+from service import logs
 from service.accounting import MONEY_SCALE, rate
 from service.api.handlers import API, Api, VenueReport
 from service.api.middleware import contract, drop_server_header
@@ -34,7 +37,7 @@ from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
 from service.desk.desk import Desk
 from service.desk.firm_quotes import FirmQuotes
-from service.desk.floor import DeskRules, Floor
+from service.desk.floor import DeskRules, Floor, milliseconds
 from service.desk.keeper import KEEPER, Keeper
 from service.desk.quote_id import QuoteSigner
 from service.errors import ConfigError
@@ -45,6 +48,7 @@ from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
 from service.settings import Settings
+from service.switching import Switching
 
 SHUTDOWN_WITHIN_S = 10.0
 
@@ -52,6 +56,35 @@ log = structlog.get_logger()
 
 # aiohttp-apispec keeps plain strings as keys of applications and requests; aiohttp would say so once per key.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
+
+
+class RunningVenue(Protocol):
+    """A venue that is switched on."""
+
+    config: VenueConfig
+    poll_interval_ms: int
+    """The effective one."""
+    fallback_reason: str | None
+    """Why its books come otherwise than the settings say, or None."""
+
+    @property
+    def transport(self) -> str:
+        """Give how its books come at present."""
+
+
+class VenueFeeds(Protocol):
+    """Whoever keeps a board up to date; ``exchanges.feeds.Feeds`` says what its methods promise."""
+
+    board: Board
+
+    @property
+    def venues(self) -> Sequence[RunningVenue]:
+        """Give the venues that are switched on."""
+
+    async def apply(
+        self, configs: Sequence[VenueConfig], symbols: Sequence[str], outlier_bps: Decimal, *, unserved: bool = False
+    ) -> None:
+        """Change to other venues, symbols and numbers, all in one step."""
 
 
 def venue_configs(settings: Settings) -> list[VenueConfig]:
@@ -84,6 +117,16 @@ def _amounts(amounts: Mapping[str, Decimal]) -> dict[str, int]:
     return {asset: int(amount.scaleb(MONEY_SCALE)) for asset, amount in amounts.items()}
 
 
+def market_rules(settings: Settings) -> Rules:
+    """Give the numbers by which books are believed."""
+    return Rules(
+        venues_min=settings.market.venues_min,
+        crossed_bps_max=settings.market.crossed_bps_max,
+        outlier_bps=settings.market.outlier_bps,
+        depeg_bps=settings.pricing.depeg_bps,
+    )
+
+
 def desk_rules(settings: Settings) -> DeskRules:
     """Give the desk's own numbers."""
     risk, quotes, pricing = settings.risk, settings.quotes, settings.pricing
@@ -108,35 +151,28 @@ def desk_rules(settings: Settings) -> DeskRules:
 
 def create_app(
     settings: Settings,
-    board: Board,
+    feeds: VenueFeeds,
     ledger: Ledger,
     ring: KeyRing,
     signing_key: bytes,
     clock: Clock,
-    poll_intervals_ms: Mapping[str, int],
+    read: Callable[[], Settings] | None = None,
 ) -> web.Application:
     """
     Make the HTTP application over a board that somebody keeps up to date.
 
     Args:
-        poll_intervals_ms: The effective interval of each venue that is switched on.
+        read: Gives the settings anew, as ``Switching`` wants it; without it they stay as they are.
     """
-    market = MarketView(
-        board,
-        Rules(
-            venues_min=settings.market.venues_min,
-            crossed_bps_max=settings.market.crossed_bps_max,
-            outlier_bps=settings.market.outlier_bps,
-            depeg_bps=settings.pricing.depeg_bps,
-        ),
-        listings(settings),
-    )
+    board = feeds.board
+    market = MarketView(board, market_rules(settings), listings(settings))
     taken = TakenLiquidity(settings.liquidity.taken, settings.liquidity.taken_half_life_ms)
-    floor = Floor(market, ledger, clock, desk_rules(settings), list(poll_intervals_ms), taken)
+    floor = Floor(market, ledger, clock, desk_rules(settings), _switched_on(settings), taken)
     floor.follow(board)
     firm = FirmQuotes(floor, firm_message)
     keeper = Keeper(floor, firm, board)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
+    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor))
     app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
@@ -156,26 +192,70 @@ def create_app(
         clock=clock,
         market_data=settings.service.mode,
         board=board,
-        venues=partial(_reports, settings, board, poll_intervals_ms),
+        venues=partial(_reports, switching, feeds),
+        switching=switching,
         openapi=openapi.document,
     )
     app[KEEPER] = keeper
     return app
 
 
-def _reports(settings: Settings, board: Board, poll_intervals_ms: Mapping[str, int]) -> Sequence[VenueReport]:
-    return [
-        VenueReport(name, venue.enabled, poll_intervals_ms.get(name), board.tally(name) if venue.enabled else None)
-        for name, venue in settings.venues.items()
-    ]
+def _switched_on(settings: Settings) -> list[str]:
+    return [name for name, venue in settings.venues.items() if venue.enabled]
+
+
+async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserved: bool) -> None:
+    """Have the feeds and all that answers requests go by other settings, as ``Switching`` wants it."""
+    configs, market = venue_configs(settings), settings.market
+    try:
+        await feeds.apply(configs, market.symbols, market.outlier_bps, unserved=unserved)
+    except VenueConfigError as error:
+        raise ConfigError(error.problems) from error
+    # No await from here on: no request sees some of it without the rest.
+    floor.market.serve(market_rules(settings), listings(settings))
+    floor.serve(desk_rules(settings), _switched_on(settings))
+    floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
+    floor.ledger.begin_with(starting_balances(settings))
+    logs.set_level(settings.logs.level)
+
+
+def _reports(switching: Switching, feeds: VenueFeeds) -> Sequence[VenueReport]:
+    """Tell of every venue of the settings in force, in their order."""
+    running = {venue.config.name: venue for venue in feeds.venues}
+    reports = []
+    for name, venue in switching.settings.venues.items():
+        feed = running.get(name)
+        reports.append(
+            VenueReport(name, venue.enabled, venue.transport)
+            if feed is None
+            else VenueReport(
+                name,
+                venue.enabled,
+                feed.transport,
+                poll_interval_ms=feed.poll_interval_ms,
+                fallback_reason=feed.fallback_reason,
+                tally=feeds.board.tally(name),
+            )
+        )
+    return reports
 
 
 @asynccontextmanager
-async def running(settings: Settings, env: Mapping[str, str], clock: Clock | None = None) -> AsyncIterator[str]:
+async def running(
+    settings: Settings,
+    env: Mapping[str, str],
+    clock: Clock | None = None,
+    read: Callable[[], Settings] | None = None,
+    hangup: asyncio.Event | None = None,
+) -> AsyncIterator[str]:
     """
     Run the whole service; gives the address it answers on.
 
     On the way out it takes no more orders, finishes those under way, and closes everything in the order of use.
+
+    Args:
+        read: Gives the settings anew, as ``Switching`` wants it.
+        hangup: Set by whoever wants them to be read again.
 
     Raises:
         ConfigError: With what keeps it from starting.
@@ -194,25 +274,27 @@ async def running(settings: Settings, env: Mapping[str, str], clock: Clock | Non
         ring.hold(await ledger.keys())
         if path is not None:
             await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
-        app = create_app(
-            settings,
-            feeds.board,
-            ledger,
-            ring,
-            quote_key(pepper.secret, ledger.ledger_id),
-            clock,
-            {feed.config.name: feed.poll_interval_ms for feed in feeds.venues},
-        )
+        signing_key = quote_key(pepper.secret, ledger.ledger_id)
+        app = create_app(settings, feeds, ledger, ring, signing_key, clock, read)
         await stack.enter_async_context(app[KEEPER].keeping(ring))
         runner = Runner(app, shutdown_timeout=SHUTDOWN_WITHIN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
         stack.callback(app[API].desk.close)
-        await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
+        switching = app[API].switching
+        async with switching.waiting():
+            await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
+        if hangup is not None:
+            stack.push_async_callback(_cancelled, asyncio.create_task(switching.reload_at(hangup), name="hangup"))
         log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
         yield address
         log.info("service.stopping")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _feeds(settings: Settings, clock: Clock) -> Feeds:
@@ -239,21 +321,29 @@ async def _listen(runner: Runner, host: str, port: int) -> str:
     return f"http://{name}:{bound[1]}"
 
 
-async def serve(settings: Settings, env: Mapping[str, str], started: Callable[[str], object] | None = None) -> None:
+async def serve(
+    settings: Settings,
+    env: Mapping[str, str],
+    started: Callable[[str], object] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> None:
     """
-    Run the service until SIGTERM or SIGINT.
+    Run the service until SIGTERM or SIGINT, or until its terminal is gone; SIGHUP otherwise reads the settings again.
 
     Args:
         started: Told the address once there is one; an awaitable result is awaited beside the service.
+        read: Gives the settings anew, as ``Switching`` wants it.
 
     Raises:
         ConfigError: With what keeps it from starting.
     """
-    stop = asyncio.Event()
+    stop, hangup = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, env) as address:
+    on_terminal = os.isatty(0)
+    loop.add_signal_handler(signal.SIGHUP, lambda: (stop if on_terminal and not os.isatty(0) else hangup).set())
+    async with running(settings, env, read=read, hangup=hangup) as address:
         # What was built up until here stays: the collector need not walk through it, ccxt's tables above all, again.
         gc.collect()
         gc.freeze()

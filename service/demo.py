@@ -29,6 +29,7 @@ async def run_demo(
     simulator_url: str,
     play: Play | None,
     say: Callable[[str], None],
+    read: Callable[[], Settings],
 ) -> int:
     """
     Serve until stopped; keys in ``<data>/api-key`` and ``<data>/admin-key`` are made, or kept if they still work.
@@ -36,6 +37,7 @@ async def run_demo(
     Args:
         play: What happens on the simulated venues, if anything; it is announced here, and played by them.
         say: Tells a person the address and, once the service is ready, what to try.
+        read: Gives the settings anew.
     """
     for name, scopes in _KEYS.items():
         await _keep_or_make_key(settings, env, data / name, scopes)
@@ -51,7 +53,7 @@ async def run_demo(
         say("try:")
         say(f"  curl -H 'X-API-Key: {api_key}' '{address}/quote?symbol=BTC/USDT&quantity=1.5'")
 
-    await serve(settings, env, started=invite)
+    await serve(settings, env, invite, read)
     return 0
 
 

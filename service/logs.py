@@ -97,6 +97,16 @@ def configure(format: str, level: str, stream: BinaryIO | None = None) -> None:
     _adopt_standard_logging(render, lines, logging.getLevelNamesMapping()[level.upper()])
 
 
+def set_level(level: str) -> None:
+    """Write what is at least as severe as *level* from now on, to where ``configure`` said, and in its format."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, StandardLibraryHandler):
+            handler.setLevel(number)
+    _set_standard_level(number)
+
+
 class LineWriter:
     """
     Write whole lines to a binary stream, from any thread, and never raise.
@@ -360,16 +370,20 @@ def _adopt_standard_logging(render: Render, lines: LineWriter, level: int) -> No
     for handler in [handler for handler in root.handlers if isinstance(handler, StandardLibraryHandler)]:
         root.removeHandler(handler)
     root.addHandler(StandardLibraryHandler(render, lines, level))
-    root.setLevel(level)
+    _set_standard_level(level)
     logging.captureWarnings(True)
-    # At DEBUG ccxt writes whole requests with their headers, and database drivers every statement with its values.
-    for name in ("ccxt.base.exchange", "aiosqlite"):
-        logging.getLogger(name).setLevel(max(level, logging.INFO))
-    logging.getLogger("sqlalchemy").setLevel(max(level, logging.WARNING))
     logging.getLogger("aiohttp.access").disabled = True  # each request leaves a line of our own
     server = logging.getLogger("aiohttp.server")
     server.filters = [kept for kept in server.filters if not isinstance(kept, MalformedRequestFilter)]
     server.addFilter(MalformedRequestFilter())
+
+
+def _set_standard_level(level: int) -> None:
+    logging.getLogger().setLevel(level)
+    # At DEBUG ccxt writes whole requests with their headers, and database drivers every statement with its values.
+    for name in ("ccxt.base.exchange", "aiosqlite"):
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    logging.getLogger("sqlalchemy").setLevel(max(level, logging.WARNING))
 
 
 class StandardLibraryHandler(logging.Handler):

@@ -33,7 +33,7 @@ from service.settings_tables import (
     shown,
 )
 
-__all__ = ["SECRETS", "Settings", "Table", "VenueSettings", "accepted", "load_settings"]
+__all__ = ["SECRETS", "Settings", "Table", "VenueSettings", "accepted", "contradictions", "load_settings"]
 
 ENV_PREFIX = "IOB_"
 ENV_LEVEL = "__"
@@ -73,6 +73,11 @@ def load_settings(path: Path | None, env: Mapping[str, str], *, exchanges: Colle
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Name what does not fit together in settings that were put together otherwise than by ``load_settings``."""
+    return _problems_across(settings.model_dump())
 
 
 # Reading

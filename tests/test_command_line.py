@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -628,3 +629,38 @@ def test_sigterm_ends_the_demo_in_order(demo):
     assert [] == [line for line in lines if line["level"] in ("error", "critical")]
     assert not (demo.data / "ledger.db.sock").exists()
     assert not (demo.data / "ledger.db-wal").exists()
+
+
+def test_service_ends_with_its_terminal(tmp_path):
+    """
+    Whoever closes the window in which the service runs has ended it; SIGHUP means a reload only while the terminal is
+    there, or where there has never been one.
+    """
+    (tmp_path / "settings.toml").write_text(
+        '[service]\nmode = "simulated"\n[market]\nsymbols = ["BTC/USDT"]\n[venues.okx]\nbase_url = "http://127.0.0.1:9"\n'
+    )
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", str(free_port())],
+        cwd=tmp_path,
+        env=environment(IOB_LEDGER__URL=f"sqlite:///{tmp_path}/ledger.db"),
+        preexec_fn=lambda: os.login_tty(theirs),
+    )
+    os.close(theirs)
+    seen = _read_until(ours, b"service.started")
+    process.send_signal(signal.SIGHUP)
+    seen += _read_until(ours, b"settings.reloaded")
+    os.close(ours)
+
+    assert 0 == process.wait(ENDS_WITHIN_S), seen
+
+
+def _read_until(terminal, wanted):
+    """Read a terminal until something stands there; what comes after it in the same piece is read too."""
+    seen, deadline = b"", time.monotonic() + READY_WITHIN_S
+    while wanted not in seen:
+        assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
+        piece = os.read(terminal, 65_536)
+        assert piece, seen
+        seen += piece
+    return seen

@@ -459,6 +459,25 @@ def test_level_holds_for_both_kinds_of_loggers(make: Callable[[], Any], level: s
     assert expected == [line["level"] for line in parsed(lines_of("json", log, level))]
 
 
+@pytest.mark.parametrize("make", [structlog.get_logger, lambda: logging.getLogger("library")])
+def test_level_alone_can_be_changed(make: Callable[[], Any]) -> None:
+    """
+    Another level counts at once for all loggers; the format and the stream stay as they are.
+    """
+    stream = io.BytesIO()
+    logs.configure("ecs", "info", stream)
+    log = make()
+    for level in ("warning", "debug", "info"):
+        logs.set_level(level)
+        for name in ("debug", "info", "warning"):
+            getattr(log, name)(f"{name} at {level}")
+
+    assert [
+        "warning at warning", "debug at debug", "info at debug", "warning at debug", "info at info", "warning at info"
+    ] == [line["message"] for line in parsed(stream.getvalue())]  # fmt: skip
+    assert logging.WARNING == logging.getLogger("sqlalchemy").level
+
+
 def test_logger_made_before_follows_the_new_settings() -> None:
     """
     A module's logger, made when the module was imported, writes to where the settings say.

@@ -54,6 +54,16 @@ def list_field(schema: type[Schema]) -> fields.List[Any]:
     return fields.List(fields.Nested(schema), required=True)
 
 
+def names_field(description: str) -> fields.List[Any]:
+    """Make a required list of names."""
+    return fields.List(fields.Str(), required=True, metadata={"description": description})
+
+
+def counts_field(description: str) -> fields.Dict:
+    """Make a required table of counts by name."""
+    return fields.Dict(keys=fields.Str(), values=fields.Int(), required=True, metadata={"description": description})
+
+
 class SlippageSchema(AnswerSchema):
     """Positive is worse for the client; fees not counted."""
 
@@ -303,14 +313,32 @@ class VenueSchema(AnswerSchema):
     venue = text_field()
     enabled = flag_field()
     poll_interval_ms = integer_field("Effective.", null=True)
-    transport = text_field(enum=["poll"])
+    transport = text_field(
+        "How its books come at present: a stream that cannot be kept up is polled meanwhile.",
+        enum=["poll", "stream", "replay"],
+    )
     state = text_field(null=True)
-    reason = text_field(null=True)
+    reason = text_field("Why it is not live, or is polled in place of its stream.", null=True)
     since = text_field(format="date-time", null=True)
     symbols = list_field(VenueSymbolSchema)
     taker_fee_bps = decimal_field("The highest of its symbols'.", null=True)
-    accepted = integer_field()
-    rejected = fields.Dict(keys=fields.Str(), values=fields.Int(), required=True)
+    accepted = integer_field("Books that counted, since the start.")
+    rejected = counts_field("Books that failed a check, by reason.")
+    failed = counts_field("Requests and streams that gave no book, by reason.")
+    reconnects = integer_field("Streams that were made anew.")
+
+
+class SwitchedVenueSchema(VenueSchema):
+    """A venue that was switched."""
+
+    in_force = text_field("For how long.", enum=["until the next reload or restart"])
+
+
+class ReloadedSchema(AnswerSchema):
+    """What reading the settings again came to."""
+
+    changed = names_field("Keys that are now in force as the settings say.")
+    needs_restart = names_field("Keys that differ from what is in force until the service is restarted.")
 
 
 class VenuesSchema(AnswerSchema):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -27,6 +27,7 @@ from service.ledger.protocol import Ledger
 from service.market.symbols import resolve
 from service.market.view import MarketView
 from service.pricing.bounds import Ask
+from service.switching import Switching
 
 GENERAL = ("unauthenticated", "insufficient_scope", "internal_error")
 PARAMETERS = ("invalid_parameter", "unknown_parameter", "duplicate_field", "missing_parameter")
@@ -54,14 +55,18 @@ class VenueReport:
     A venue as the operator set it up, and how it is doing.
 
     Args:
+        transport: How its books come at present; where it is not enabled, how they would.
         poll_interval_ms: Effective; None for one that is not enabled.
+        fallback_reason: Why it is polled although it is set up to stream, or None.
         tally: None for one that is not enabled.
     """
 
     name: str
     enabled: bool
-    poll_interval_ms: int | None
-    tally: Tally | None
+    transport: str
+    poll_interval_ms: int | None = None
+    fallback_reason: str | None = None
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class Api:
     market_data: str
     board: Board
     venues: Callable[[], Sequence[VenueReport]]
+    switching: Switching
     openapi: Callable[[], bytes]
 
 
@@ -140,9 +146,8 @@ def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     for parameter, names in named.items():
         for name in names:
             if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.5)
                 detail = "names a venue that is not in the settings"
-                faults.append(Fault(parameter, "invalid_parameter", detail, near[0] if near else None))
+                faults.append(Fault(parameter, "invalid_parameter", detail, nearest_venue(name, known)))
             elif parameter == "venues" and not known[name]:
                 faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which is switched off"))
             elif parameter == "venues" and serving is not None and name not in serving:
@@ -151,6 +156,12 @@ def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     if not faults and not chosen - set(named.get("exclude_venues", ())):
         faults.append(Fault("exclude_venues", "conflicting_parameters", "leaves no venue"))
     return faults
+
+
+def nearest_venue(name: str, known: Iterable[str]) -> str | None:
+    """Give the venue that a misspelt name may mean."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return near[0] if near else None
 
 
 def _joined(names: object) -> str:

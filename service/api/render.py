@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from exchanges.board import Source
+from exchanges.board import Source, Tally
 from exchanges.book import Side, units
 from exchanges.clock import MS
 from exchanges.instruments import Instrument
@@ -358,24 +358,28 @@ def venue_message(
     *,
     enabled: bool,
     poll_interval_ms: int | None,
-    accepted: int,
-    rejected: Mapping[str, int],
+    transport: str,
+    fallback_reason: str | None,
+    tally: Tally | None,
     since: Mapping[str, datetime],
 ) -> Message:
     """
     Write a venue's standing with all its symbols; its own state is the worst of theirs.
 
     Args:
+        fallback_reason: Is the venue's reason where none of its symbols has one.
+        tally: None for a venue that is not enabled.
         since: When each symbol's state began.
     """
+    tally = tally or Tally()
     worst = min(sources, key=lambda source: _WORST_FIRST.index(source.state), default=None)
     return {
         "venue": name,
         "enabled": enabled,
         "poll_interval_ms": poll_interval_ms,
-        "transport": "poll",
+        "transport": transport,
         "state": None if worst is None else worst.state.value,
-        "reason": None if worst is None else worst.reason,
+        "reason": None if worst is None else worst.reason or fallback_reason,
         "since": None if worst is None else moment(since[worst.symbol]),
         "symbols": [
             {
@@ -390,8 +394,10 @@ def venue_message(
             for source in sources
         ],
         "taker_fee_bps": or_null(max((fee for fee in map(_fee_bps, sources) if fee is not None), default=None)),
-        "accepted": accepted,
-        "rejected": dict(rejected),
+        "accepted": tally.accepted,
+        "rejected": dict(tally.rejected),
+        "failed": dict(tally.failed),
+        "reconnects": tally.reconnects,
     }
 
 

@@ -222,6 +222,12 @@ class AccountPath(RequestSchema):
     account = fields.Str(required=True)
 
 
+class VenuePath(RequestSchema):
+    """Path of the admin's routes of one venue."""
+
+    venue = fields.Str(required=True)
+
+
 class DepositBody(RequestSchema):
     """Body of ``POST /v1/admin/accounts/{account}/deposits``."""
 

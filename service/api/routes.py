@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import orjson
 from aiohttp import web
 from aiohttp_apispec import json_schema, match_info_schema, querystring_schema, response_schema
 
-from exchanges.board import Source
 from exchanges.book import Side
 from service.accounting import bps_text, price_text
 from service.api import answers, answers_record, requests
@@ -45,10 +44,10 @@ from service.api.render import (
     depth_message,
     quote_message,
     symbol_message,
-    venue_message,
 )
 from service.api.render_record import execution_message
 from service.api.system_routes import SYSTEM_ROUTES
+from service.api.venue_routes import VENUE_ROUTES
 from service.desk.deciding import Decision
 from service.desk.desk import Answer
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
@@ -327,45 +326,6 @@ async def get_depth(request: web.Request) -> web.Response:
 
 @needs("quote")
 @operation(
-    "List venues",
-    "Every venue of the settings: state, reason, age, counters and fees.",
-    answers.VenuesSchema,
-    (*GENERAL, "unknown_parameter"),
-)
-async def get_venues(request: web.Request) -> web.Response:
-    """Answer ``GET /v1/venues``."""
-    api = request.app[API]
-    now_ns, now = api.clock.now_ns(), api.clock.utc()
-    by_venue: dict[str, list[Source]] = {}
-    for symbol in api.board.symbols:
-        for source in api.board.sources(symbol, now_ns):
-            by_venue.setdefault(source.venue, []).append(source)
-    return json_answer(
-        {
-            "venues": [
-                venue_message(
-                    report.name,
-                    by_venue.get(report.name, []),
-                    enabled=report.enabled,
-                    poll_interval_ms=report.poll_interval_ms,
-                    accepted=0 if report.tally is None else report.tally.accepted,
-                    rejected={} if report.tally is None else report.tally.rejected,
-                    since=_since(by_venue.get(report.name, []), now_ns, now),
-                )
-                for report in api.venues()
-            ],
-            "next_cursor": None,
-        }
-    )
-
-
-def _since(sources: Sequence[Source], now_ns: int, now: datetime) -> dict[str, datetime]:
-    """Put the beginnings of states, which the boot-time clock measured, on the wall clock."""
-    return {source.symbol: now - timedelta(microseconds=(now_ns - source.since_ns) // 1_000) for source in sources}
-
-
-@needs("quote")
-@operation(
     "List symbols",
     "Every symbol of the settings with its rules on each venue.",
     answers.SymbolsSchema,
@@ -395,7 +355,7 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put every route of the contract on *app*."""
-    app.router.add_routes([*FIRM_ROUTES, *ACCOUNT_ROUTES, *SYSTEM_ROUTES])
+    app.router.add_routes([*FIRM_ROUTES, *ACCOUNT_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES])
     app.router.add_get("/quote", get_quote)
     app.router.add_get("/v1/quote", get_quote)
     app.router.add_post("/execute", post_execute)
@@ -405,5 +365,4 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/executions/{id}", get_execution)
     app.router.add_get("/v1/book", get_book)
     app.router.add_get("/v1/depth", get_depth)
-    app.router.add_get("/v1/venues", get_venues)
     app.router.add_get("/v1/symbols", get_symbols)

@@ -82,11 +82,15 @@ class Floor:
         self.clock = clock
         self.rules = rules
         self.taken = taken
-        self._venues = frozenset(venues)
+        self.venues = frozenset(venues)
         self._on_record: set[str] = set()
         """What others have taken, and what anyone holds, as far as it has been seen on record."""
         self._looked_through_at = KEPT_MIN
         self.closing = False
+
+    def serve(self, rules: DeskRules, venues: Collection[str]) -> None:
+        """Go by other *rules* from now on; requests may choose from other *venues*."""
+        self.rules, self.venues = rules, frozenset(venues)
 
     def follow(self, board: Board) -> None:
         """Hold every book that is accepted against what is taken of it."""
@@ -104,7 +108,7 @@ class Floor:
     def look(self, symbol: str, account: str, chosen: Collection[str] | None = None) -> Snapshot | NoBook:
         """Look at the market once, net of what is taken; what is seen here is what is checked, priced and filled."""
         if symbol not in self.market.symbols:
-            raise RequestError("unknown_symbol", "the quote's symbol is no longer served")
+            raise RequestError("unknown_symbol", "the symbol is no longer served")
         charges = self.taken.of(account, milliseconds(self.clock.utc()))
         return self.market.book(symbol, self.clock.now_ns(), chosen, charges)
 
@@ -112,7 +116,7 @@ class Floor:
         """Give the venues that a request leaves, or None for all."""
         if request.venues is None and request.exclude_venues is None:
             return None
-        chosen = self._venues if request.venues is None else frozenset(request.venues)
+        chosen = self.venues if request.venues is None else frozenset(request.venues)
         return chosen - frozenset(request.exclude_venues or ())
 
     def claim(

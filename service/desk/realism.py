@@ -299,6 +299,8 @@ class RealismWatch:
 
     def _markout(self, fill: Watched, now_ns: int) -> int | None:
         """Give how far mid has moved the client's way since the fill, in 10**-4 bps, if there is a book."""
+        if fill.symbol not in self._market.symbols:  # Not served any more.
+            return None
         snapshot = self._market.book(fill.symbol, now_ns)
         if isinstance(snapshot, NoBook):
             return None

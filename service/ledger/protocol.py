@@ -190,6 +190,9 @@ class Ledger(Protocol):
     async def open_account(self, account: str, now: datetime) -> bool:
         """Open an account with the starting balances; False if it is open already."""
 
+    def begin_with(self, starting: Mapping[str, int]) -> None:
+        """Let accounts that are opened from now on begin with *starting*, whole numbers of 10**-8 by asset."""
+
     async def find_client_order(self, account: str, client_order_id: str) -> StoredExecution | None:
         """Give what this account's order id stands for, or None."""
 

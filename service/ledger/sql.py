@@ -268,6 +268,10 @@ class SqlLedger(ABC):
         except (TimeoutError, sa.exc.DBAPIError) as error:
             raise _unavailable(error) from error
 
+    def begin_with(self, starting: Mapping[str, int]) -> None:
+        """Let accounts that are opened from now on begin with other balances."""
+        self._starting = starting
+
     async def find_client_order(self, account: str, client_order_id: str) -> StoredExecution | None:
         """Give what this account's order id stands for."""
         return await self._find(schema.select_client_order, account, client_order_id)

@@ -252,8 +252,30 @@ class TakenLiquidity:
         self._advance(now_ms)
         return Charges(self._books, self._owner(account))
 
+    def halve_every(self, half_life_ms: int, now_ms: int) -> None:
+        """
+        Let what fills have taken come back at another pace; what has come back is not taken again.
+
+        Args:
+            half_life_ms: Counts from each lot's last halving.
+            now_ms: UTC, milliseconds of the epoch.
+        """
+        self._advance(now_ms)
+        if half_life_ms == self._half_life_ms:
+            return
+        every = [one for of_ref in self._lots.values() for one in of_ref.values() if one.lot.held_until_ms is None]
+        for opened in every:
+            opened.lot = opened.lot._replace(left=opened.left, since_ms=opened.due_ms - self._half_life_ms)
+            self._changed[opened.lot.ref, opened.lot.n] = opened.lot
+        self._half_life_ms = half_life_ms
+        for opened in every:
+            if half_life_ms:
+                self._settle(opened)
+            else:
+                self._end(opened)
+
     def changed(self) -> list[Lot]:
-        """Give the lots whose level has shrunk, or that are over (``left`` is 0), since this was last asked."""
+        """Give the lots whose level or pace has changed, or that are over (``left`` is 0), since the last time."""
         lots = list(self._changed.values())
         self._changed.clear()
         return lots

@@ -63,6 +63,13 @@ class MarketView:
         self._direct: dict[tuple[str, str, Side, bool], tuple[OwnSide, VenueSide]] = {}
         self._pairs: dict[tuple[str, str], tuple[ConsolidatedBook, StablePair]] = {}
 
+    def serve(self, rules: Rules, listings: Listings) -> None:
+        """Go by other *rules* and *listings* from now on; nothing is kept of what was made by those before."""
+        self._rules, self._listings = rules, listings
+        kept = (self._kept, self._own_sides, self._left_sides, self._direct, self._pairs)
+        for books in kept:
+            books.clear()
+
     @property
     def symbols(self) -> Collection[str]:
         """Name the symbols that can be asked for."""

@@ -5,6 +5,7 @@ published document.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 import re
@@ -33,8 +34,9 @@ from service.app import create_app
 from service.keys import KeyRing, quote_key
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from tests.conftest import venue_book
+from tests.standing import STALE_AFTER_MS, StandingFeeds
 
 PEPPER = b"a pepper of at least 32 characters"
 FEES_BPS = {"kraken": "26", "coinbase": "60", "okx": "10"}
@@ -81,7 +83,6 @@ LADDERS = {
     """,
     # okx does not trade ETH/USDT here.
 }
-STALE_AFTER_MS = 5_000
 NUMBER = 7_000
 """Sequence of the first book; each later one has one more."""
 
@@ -97,7 +98,7 @@ class Ledger:
 
     def __getattr__(self, name):
         method = getattr(self.real, name)
-        if not callable(method):
+        if not inspect.iscoroutinefunction(method):
             return method
 
         async def call(*args, **kwargs):
@@ -151,6 +152,7 @@ class House:
     app: web.Application
     folder: Path
     log: io.BytesIO
+    feeds: StandingFeeds
     client: object = None
     keys: dict[str, str] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
@@ -278,7 +280,8 @@ def _run_elsewhere(start):
 
 def _app_without_market():
     ring = KeyRing(PEPPER, "live")
-    return create_app(Settings.model_validate(SETTINGS), Board(Decimal(100)), None, ring, b"k" * 32, None, {})
+    feeds = StandingFeeds.of(Board(Decimal(100)))
+    return create_app(Settings.model_validate(SETTINGS), feeds, None, ring, b"k" * 32, None)
 
 
 @cache
@@ -423,6 +426,19 @@ def make_keys(ring):
     return texts, {name: stored for name, (_, stored) in made.items() if name != "unknown"}
 
 
+def instrument(venue, symbol):
+    """Give a venue's rules for a symbol."""
+    return Instrument(
+        venue=venue,
+        symbol=symbol,
+        price_step=Decimal("0.01"),
+        quantity_step=Decimal("0.00000001") if venue == "okx" else Decimal("0.00001"),
+        quantity_min=None if (least := QUANTITY_MIN.get(venue)) is None else Decimal(least),
+        notional_min=Decimal(5) if symbol == "ETH/USDT" else None,
+        taker_fee_bps=Decimal(FEES_BPS.get(venue, "0")),
+    )
+
+
 @pytest.fixture
 async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, request):
     """The service with fresh books of three venues; an indirect parameter changes its settings, table by table."""
@@ -439,21 +455,13 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
     board = Board(settings.market.outlier_bps)
     for venue, symbol in LADDERS:
         board.seat(venue, symbol, STALE_AFTER_MS, clock.now_ns())
-        board.instruct(
-            Instrument(
-                venue=venue,
-                symbol=symbol,
-                price_step=Decimal("0.01"),
-                quantity_step=Decimal("0.00000001") if venue == "okx" else Decimal("0.00001"),
-                quantity_min=None if QUANTITY_MIN[venue] is None else Decimal(QUANTITY_MIN[venue]),
-                notional_min=Decimal(5) if symbol == "ETH/USDT" else None,
-                taker_fee_bps=Decimal(FEES_BPS[venue]),
-            )
-        )
+        board.instruct(instrument(venue, symbol))
     ledger = Ledger(real)
     signing_key = quote_key(PEPPER, real.ledger_id)
-    app = create_app(settings, board, ledger, ring, signing_key, clock, dict.fromkeys(FEES_BPS, 1_000))
-    house = House(clock, board, ledger, ring, app, tmp_path, log_bytes, keys=texts)
+    feeds = StandingFeeds.of(board, FEES_BPS, clock.now_ns)
+    written = tmp_path / "settings.toml"
+    app = create_app(settings, feeds, ledger, ring, signing_key, clock, lambda: load_settings(written, {}))
+    house = House(clock, board, ledger, ring, app, tmp_path, log_bytes, feeds, keys=texts)
     house.show()
     house.client = await aiohttp_client(Server(app))
     yield house

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.errors import Unavailable
 from service.settings import Settings
 from tests.api.conftest import FEES_BPS, LADDERS, NUMBER, SETTINGS, Server, without_realism
+from tests.standing import StandingFeeds
 
 MARKUP_BPS = 2
 UNIT = Fraction(1, 10**8)
@@ -477,7 +478,9 @@ async def test_order_outlives_its_symbol_and_its_quote(house, aiohttp_client):
     """
     first = await house.buy()
     settings = Settings.model_validate({**SETTINGS, "market": {"symbols": ["ETH/USDT"]}})
-    elsewhere = create_app(settings, Board(Decimal(100)), house.ledger, house.ring, b"k" * 32, house.clock, {})
+    elsewhere = create_app(
+        settings, StandingFeeds.of(Board(Decimal(100))), house.ledger, house.ring, b"k" * 32, house.clock
+    )
     house.client = await aiohttp_client(Server(elsewhere))
     again = await house.buy()
     assert (200, first.body) == (again.status, again.body)
@@ -656,6 +659,7 @@ async def test_venues_show_how_they_are_doing(house):
     assert {
         "venue": "kraken", "enabled": True, "poll_interval_ms": 1_000, "transport": "poll", "state": "live",
         "reason": None, "since": "2026-11-01T12:00:00.000Z", "taker_fee_bps": "26", "accepted": 2, "rejected": {},
+        "failed": {}, "reconnects": 0,
         "symbols": [
             {"symbol": symbol, "state": "live", "reason": None, "age_ms": 1_500, "sequence": NUMBER,
              "levels": levels, "taker_fee_bps": "26"}
@@ -669,7 +673,32 @@ async def test_venues_show_how_they_are_doing(house):
     assert {
         "venue": "bitstamp", "enabled": False, "poll_interval_ms": None, "transport": "poll", "state": None,
         "reason": None, "since": None, "symbols": [], "taker_fee_bps": None, "accepted": 0, "rejected": {},
+        "failed": {}, "reconnects": 0,
     } == bitstamp  # fmt: skip
+
+
+async def test_venues_show_what_gave_no_book_and_how_books_come(house):
+    """
+    Requests and streams without a book are counted by reason; a stream that is polled meanwhile says so, and why.
+    """
+    kraken, coinbase, _ = house.feeds.venues
+    for venue in (kraken, coinbase):
+        venue.fallback_reason = "stream_silent"
+    house.feeds.venues[2].transport = "stream"
+    tally = house.board.tally("kraken")
+    tally.failed.update(["timeout", "timeout", "http_502"])
+    tally.reconnects = 3
+    house.board.fail("coinbase", "BTC/USDT", "banned", house.clock.now_ns(), at_once=True)
+    rows = (await house.get("/v1/venues")).json["venues"]
+
+    assert (
+        [
+            ("poll", "live", "stream_silent", {"timeout": 2, "http_502": 1}, 3),
+            ("poll", "down", "banned", {}, 0),  # Why it is down matters more.
+            ("stream", "live", None, {}, 0),
+        ]
+        == [tuple(row[name] for name in ("transport", "state", "reason", "failed", "reconnects")) for row in rows[:3]]
+    )
 
 
 async def test_symbols_show_their_rules(house):
@@ -770,7 +799,7 @@ async def test_insane_request_id_is_replaced(house, offered):
 @pytest.mark.parametrize(
     "path",
     ["/v1/stream", "/v1/account/balances", "/v1/admin/accounts/alice", "/metrics", "/", "/v1/admin/keys",
-     "/v1/admin/reload", "/quote/", "//quote", "/QUOTE", "/v2/quote", "/docs/", "/docs/../x"],
+     "/v1/admin/venues", "/quote/", "//quote", "/QUOTE", "/v2/quote", "/docs/", "/docs/../x"],
 )  # fmt: skip
 async def test_what_is_not_there_is_not_found(house, path):
     """

@@ -377,7 +377,18 @@ async def internal_error(house):
     return await house.buy()
 
 
+async def invalid_settings(house):
+    (house.folder / "settings.toml").write_text("[market]\nsymbols = []\n")
+    return await house.ask("POST", "/v1/admin/reload", key="admin")
+
+
+async def venue_not_found(house):
+    return await house.ask("POST", "/v1/admin/venues/krakn/disable", key="admin")
+
+
 CASES = {
+    invalid_settings: "invalid_settings",
+    venue_not_found: "not_found",
     body_too_large: "body_too_large",
     body_too_large_in_chunks: "body_too_large",
     unsupported_media_type: "unsupported_media_type",

@@ -31,6 +31,9 @@ ROUTES = [
     ("POST", "/v1/admin/accounts", "admin"),
     ("POST", "/v1/admin/accounts/carol/deposits", "admin"),
     ("POST", "/v1/admin/accounts/carol/reset", "admin"),
+    ("POST", "/v1/admin/reload", "admin"),
+    ("POST", "/v1/admin/venues/kraken/enable", "admin"),
+    ("POST", "/v1/admin/venues/kraken/disable", "admin"),
 ]
 OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js"]
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
@@ -50,7 +53,8 @@ def test_every_route_has_a_row(house):
     patterns = {resource.canonical for resource in house.app.router.resources()}
     listed = {path.partition("?")[0] for _, path, _ in ROUTES} | set(OPEN)
     listed = {path.replace("0" * 32, "{id}").replace("by-client-id/a", "by-client-id/{client_order_id}")
-              .replace("init.js", "{file}").replace("/carol/", "/{account}/") for path in listed}  # fmt: skip
+              .replace("init.js", "{file}").replace("/carol/", "/{account}/")
+              .replace("/kraken/", "/{venue}/") for path in listed}  # fmt: skip
     assert patterns == listed
 
 

@@ -23,6 +23,7 @@ from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.power_cut import power_cut
 from tests.rigs.races import last_of_a_level, one_quote
+from tests.rigs.reload import reload
 
 RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "kill sqlite": lambda folder: kill("sqlite", folder, 200),
@@ -42,6 +43,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "disk full sqlite": lambda folder: outage("sqlite", folder, "disk full", 10),
     "cut at commit postgresql": lambda folder: cut_at_commit(folder, 180),
     "restarts postgresql": lambda folder: restarts(folder, 10),
+    "reload": lambda folder: reload(folder, 20),
 }
 
 

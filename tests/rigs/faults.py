@@ -8,8 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from exchanges.feeds import Feeds
+from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
+from service.settings_changes import switched
+from service.switching import Switching
 
 GAP_S = 0.6
 """How wide a fault's gap is, so that a kill hits it."""
@@ -162,6 +166,32 @@ def commit_disbelieved() -> None:
     postgres.PostgresLedger._lost = lambda self, error: False  # type: ignore[method-assign]
 
 
+def begin_anew() -> None:
+    """Go over to other venues by closing all, and opening those that are wanted."""
+    apply = Feeds.apply
+
+    async def close_and_open(self: Feeds, configs: Any, symbols: Any, outlier_bps: Any, **options: Any) -> None:
+        await apply(self, [], symbols, outlier_bps, unserved=True)
+        await apply(self, configs, symbols, outlier_bps, **options)
+
+    Feeds.apply = close_and_open  # type: ignore[method-assign]
+
+
+def mistakes_in_force() -> None:
+    """Change something by a file with mistakes."""
+    reload = Switching._reload
+
+    async def reload_and_change(self: Switching) -> Any:
+        try:
+            return await reload(self)
+        except ConfigError:
+            last = list(self.settings.venues)[-1]
+            await self._change_to(switched(self.settings, last, False), unserved=True)
+            raise
+
+    Switching._reload = reload_and_change  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
     for fault in (
@@ -176,6 +206,8 @@ FAULTS: dict[str, Callable[[], None]] = {
         never_again,
         commit_believed,
         commit_disbelieved,
+        begin_anew,
+        mistakes_in_force,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

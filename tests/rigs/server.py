@@ -30,6 +30,7 @@ from service.ledger.opening import open_ledger
 from service.ledger.protocol import Ledger
 from service.settings import Settings
 from tests.rigs.faults import FAULTS
+from tests.standing import StandingFeeds
 
 PEPPER = b"a pepper of at least 32 characters"
 ACCOUNTS = ("ann", "ben", "cid", "dee", "eve")
@@ -171,8 +172,8 @@ def application(setup: Setup, ledger: Ledger, ring: KeyRing) -> web.Application:
     """Make the service's application over books that stand still."""
     clock = SystemClock()
     key = quote_key(PEPPER, ledger.ledger_id)
-    board = _board(setup.ladders, clock)
-    return create_app(setup.settings(), board, ledger, ring, key, clock, dict.fromkeys(VENUES, 1_000))
+    feeds = StandingFeeds.of(_board(setup.ladders, clock), VENUES)
+    return create_app(setup.settings(), feeds, ledger, ring, key, clock)
 
 
 def _board(ladders: Ladders, clock: SystemClock) -> Board:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -17,26 +20,53 @@ from tests.rigs.server import PEPPER, STARTS_WITHIN_S, SYMBOLS
 
 _MUCH = "10000000000"
 _VENUES = ("kraken", "okx")
+_WITH_FAULT = "from tests.rigs.faults import FAULTS; FAULTS[{!r}](); from service.__main__ import main; main({!r})"
 
 
 class Service:
     """A process of ``internal-orderbook serve`` on simulated venues."""
 
-    def __init__(self, url: str, folder: Path, simulator_url: str) -> None:
-        """Be ready to start on a ledger that is there."""
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        simulator_url: str,
+        venues: Sequence[str] = _VENUES,
+        fault: str | None = None,
+    ) -> None:
+        """Be ready to start on a ledger that is there; *fault* is one of ``FAULTS``."""
         self._settings = folder / "settings.toml"
-        venues = "".join(
-            f'[venues.{name}]\nbase_url = "{simulator_url}"\npoll_interval_ms = 200\nrate_limit_ms = 0\n'
-            for name in _VENUES
-        )
-        self._settings.write_text(
-            f'[service]\nmode = "simulated"\n[ledger]\nurl = "{url}"\n[market]\nsymbols = {list(SYMBOLS)}\n'
-            f'[liquidity]\ntaken = "off"\n'
-            f'[accounts]\nstarting_balances = {{ USDT = "{_MUCH}", BTC = "{_MUCH}", ETH = "{_MUCH}" }}\n' + venues
-        )
+        self._url, self._simulator_url, self._fault = url, simulator_url, fault
+        self.write(venues)
         self._log = folder / "service.log"
         self._process: asyncio.subprocess.Process | None = None
         self.address = ""
+
+    def write(self, venues: Sequence[str], more: str = "") -> None:
+        """Write the settings file, whole or not at all; *more* stands at its end."""
+        tables = "".join(
+            f'[venues.{name}]\nbase_url = "{self._simulator_url}"\npoll_interval_ms = 200\nrate_limit_ms = 0\n'
+            for name in venues
+        )
+        new = self._settings.with_suffix(".new")
+        new.write_text(
+            f'[service]\nmode = "simulated"\n[ledger]\nurl = "{self._url}"\n[market]\nsymbols = {list(SYMBOLS)}\n'
+            f'[liquidity]\ntaken = "off"\n'
+            f'[accounts]\nstarting_balances = {{ USDT = "{_MUCH}", BTC = "{_MUCH}", ETH = "{_MUCH}" }}\n'
+            f"{tables}{more}"
+        )
+        new.replace(self._settings)
+
+    def hang_up(self) -> None:
+        """Have it read its settings again, as an operator would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Give its log's lines of this event so far."""
+        whole = self._log.read_bytes().rpartition(b"\n")[0].splitlines()
+        wanted = f'"{event}"'.encode()
+        return [json.loads(line) for line in whole if wanted in line and line.startswith(b"{")]
 
     async def start(self) -> None:
         """Start it, and wait until it has books."""
@@ -45,9 +75,12 @@ class Service:
             port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("IOB_")}
+        arguments = ["serve", "--settings", str(self._settings), "--port", str(port)]
+        broken = ["-c", _WITH_FAULT.format(self._fault, arguments)]
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service", "serve", "--settings", str(self._settings), "--port", str(port)),
+                sys.executable,
+                *(broken if self._fault else ["-m", "service", *arguments]),
                 env=environment | {"IOB_PEPPER": PEPPER.decode()},
                 stdout=log,
                 stderr=log,

@@ -55,8 +55,8 @@ class Room:
             self.board.seat(venue, symbol, STALE_AFTER_MS, clock.now_ns())
             self.board.instruct(instrument(venue, 0, symbol))
         self.told = []
-        view = MarketView(self.board, Rules(), LISTINGS)
-        self.watch = RealismWatch(view, self.board, clock, self.done, watched_max)
+        self.view = MarketView(self.board, Rules(), LISTINGS)
+        self.watch = RealismWatch(self.view, self.board, clock, self.done, watched_max)
 
     def done(self, execution_id, account, realism):
         self.told.append((execution_id, account, realism))
@@ -295,6 +295,18 @@ def test_a_markout_is_positive_where_mid_moved_the_clients_way(room, side, mid, 
     room.go(*ALL_MS)
 
     assert [expected] * 3 == room.outcome()[1]
+
+
+def test_markout_of_a_symbol_that_is_not_served_any_more_is_null(room):
+    """
+    The watch over a fill outlives the end of its symbol: what can still be seen is told, and no mid is made up.
+    """
+    room.fill()
+    room.go(50, 250, 1_000)
+    room.view.serve(Rules(), {})
+    room.go(9_000, 59_000)
+
+    assert [None, None] == room.outcome()[1][1:]
 
 
 def test_markouts_are_judged_at_three_moments(room):

@@ -101,6 +101,37 @@ def test_nothing_returns_before_the_half_life_and_half_right_after_it(liquidity)
 
 
 @pytest.mark.parametrize(
+    ("half_life_ms", "expected"),
+    [
+        # Half of it was back after 30 s; what is left is halved 60 s after that, or 10 s.
+        (60_000, [(40_000, "4"), (89_999, "4"), (90_000, "2")]),
+        (10_000, [(40_000, "2"), (49_999, "2"), (50_000, "1")]),
+        (HALF_LIFE_MS, [(40_000, "4"), (59_999, "4"), (60_000, "2")]),
+        # All of it is back at once.
+        (0, [(40_000, "0"), (90_000, "0")]),
+    ],
+)
+def test_another_half_life_counts_from_the_last_halving(liquidity, half_life_ms, expected):
+    """
+    What has come back is not taken again, holds hold as long as they would, and a restart comes to the same.
+    """
+    made = [lot("8"), lot("3", "q1", price="102", until=200_000)]
+    liquidity.add(*made)
+    liquidity.at(40_000).liquidity.halve_every(half_life_ms, 40_000)
+    recorded = {(one.ref, one.n): one for one in (*made, *liquidity.liquidity.changed())}
+
+    again = Taken(half_life_ms=half_life_ms)
+    again.add(*recorded.values())
+    for one in (liquidity, again):
+        for now_ms, left in expected:
+            drawn = one.at(now_ms).drawn()
+            assert ("3 @ 102" if left == "0" else f"{left} @ 101, 3 @ 102") == drawn
+    liquidity.add(lot("5", "x2", at_ms=90_000))
+    assert bool(half_life_ms) == ("x2" in liquidity.liquidity._lots)
+    assert "" == liquidity.at(10**7).drawn()
+
+
+@pytest.mark.parametrize(
     ("shown", "expected"),
     [
         # A level of 10 from which 6 is taken shrinks to 4: all 4 are there to be taken.

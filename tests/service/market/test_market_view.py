@@ -187,3 +187,20 @@ def test_a_symbol_needs_at_least_one_venue(clock):
 
     assert [1, 1, 3] == [MarketView(board, replace(Rules(), venues_min=n), LISTINGS).venues_min for n in (0, 1, 3)]
     assert ("BTC/USDT",) == tuple(MarketView(board, Rules(), LISTINGS).symbols)
+
+
+def test_other_rules_and_listings_count_from_the_next_look_on(market):
+    """
+    Who has looked goes on with what was seen; the next one sees other venues by other rules, and nothing kept is left.
+    """
+    before = market.look()
+    market.view.serve(Rules(), LISTINGS)
+    assert market.book() is not before.book
+    market.view.serve(Rules(), {"BTC/USDT": {"kraken": "BTC/USDT"}})
+    assert (("kraken",), ["kraken"]) == (market.book().venues, market.view.serving("BTC/USDT"))
+    assert ("coinbase", "kraken") == before.book.venues
+
+    market.view.serve(replace(Rules(), venues_min=3), LISTINGS)
+    assert (3, "no_fresh_market_data") == (market.view.venues_min, market.look().code)
+    market.view.serve(Rules(), {"ETH/USDT": {"kraken": "ETH/USDT"}})
+    assert ["ETH/USDT"] == list(market.view.symbols)
