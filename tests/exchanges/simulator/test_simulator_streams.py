@@ -240,3 +240,24 @@ async def test_ccxt_ends_a_subscription_and_takes_it_up_again(exchange, follow, 
     again = follow("BTC/USDT", limit)
     await synced(again, held_clock, elapsed_ms + 1000, expected)
     assert [] == again.errors
+
+
+async def test_whoever_begins_in_the_midst_of_a_silence_is_told_all_that_has_changed_since(lab):
+    """What changed and changed back while the stream told nothing stays in no reader's book."""
+    await lab.switch(venue="binance", fault="silence")
+    line = await lab.subscribed("binance")
+    begun = []
+    for steps in (1, 25, 30):
+        lab.step(steps)
+        begun.append(await lab.get("/api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=1000"))
+    lab.step(25)
+    await lab.switch(venue="binance", fault=None)
+    lab.step()
+    change = json.loads((await until(lambda: line.messages))[0])
+
+    wanted = market_levels("binance", "BTC/USDT", 58_200, None)
+    for answer in begun:
+        assert change["U"] <= answer["lastUpdateId"] + 1 <= change["u"]
+        for side, told, right in ((answer["bids"], change["b"], wanted[0]), (answer["asks"], change["a"], wanted[1])):
+            kept = {Decimal(price): Decimal(quantity) for price, quantity in [*side, *told]}
+            assert dict(right) == {price: quantity for price, quantity in kept.items() if quantity}

@@ -9,11 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exchanges.simulator import running
-from exchanges.simulator.deltas import changes, shown
 from exchanges.simulator.market import Book, Level
 from exchanges.simulator.sent import KEPT, Note, SentLog
 from exchanges.simulator.venues import Venues
@@ -267,30 +264,6 @@ def test_krakens_own_example_has_its_checksum():
     moment = Moment(0, 0)
     message = KRAKEN.message(Channel("BTC/USD", 10, ""), Change((), (), book, moment, moment, 1))
     assert 3310070434 == json.loads(message or "")["data"][0]["checksum"]
-
-
-levels = st.dictionaries(st.integers(1, 12), st.integers(1, 4), max_size=8)
-
-
-@given(levels, levels, levels, levels, st.sampled_from([None, 4]))
-def test_changes_applied_to_what_was_are_what_is(bids, asks, bids_now, asks_now, cut_at):
-    """Whoever applies them, and cuts where the venue expects that, has the new book; what stayed is not told."""
-
-    def book(bids: dict[int, int], asks: dict[int, int]) -> Book:
-        sides = [
-            tuple(Level(Decimal(price), Decimal(side[price]), 1, 0) for price in sorted(side, reverse=worst_first))
-            for side, worst_first in ((bids, True), (asks, False))
-        ]
-        return Book(*(side[:cut_at] for side in sides))
-
-    before, now = book(bids, asks), book(bids_now, asks_now)
-    told = changes(shown(before), shown(now), cut_at)
-    for was, change, wanted, reverse in zip(before, told, now, (True, False), strict=True):
-        kept = {level.price: level.quantity for level in was}
-        assert not any(kept.get(level.price) == level.quantity for level in change)
-        kept.update({level.price: level.quantity for level in change})
-        rows = sorted(((price, quantity) for price, quantity in kept.items() if quantity), reverse=reverse)
-        assert [(level.price, level.quantity) for level in wanted] == rows[:cut_at]
 
 
 # What was sent when.
