@@ -196,6 +196,7 @@ def test_every_command_has_help(tmp_path, command):
         (["demo", "--port", "eighty"], "argument --port: a port is a whole number from 0 to 65535, not 'eighty'"),
         (["serve", "--port", "65536"], "argument --port: a port is a whole number from 0 to 65535, not '65536'"),
         (["serve", "--port", "-1"], "argument --port: a port is a whole number from 0 to 65535, not '-1'"),
+        (["simulator", "--speed", "0"], "--speed: The speed must be from 0.01 to 10.0."),
         (["simulator", "--port", "8e3"], "argument --port: a port is a whole number from 0 to 65535, not '8e3'"),
         (["simulator", "--port", "9" * 5000], "argument --port: a port is a whole number from 0 to 65535"),
         (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),

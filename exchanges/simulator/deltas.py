@@ -57,10 +57,13 @@ def _resting(side: Sequence[Level]) -> Resting:
 
 def _side(states: Sequence[Resting], now: Resting, side: Sequence[Level], cut_at: int | None, away: int) -> list[Level]:
     twice = len(now) < len(side)
+    first, *others = states
     told = [
         level
         for level in side
-        if twice or any(state.get(level.price, _NONE_LEFT) != level.quantity for state in states)
+        if twice
+        or first.get(level.price, _NONE_LEFT) != level.quantity
+        or (others and any(state.get(level.price, _NONE_LEFT) != level.quantity for state in others))
     ]
     last = side[-1].price if cut_at is not None and len(side) >= cut_at else None
     before = dict.fromkeys(price for state in states for price in state)

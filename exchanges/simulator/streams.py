@@ -17,7 +17,7 @@ from exchanges.simulator.blobs import Blobs
 from exchanges.simulator.connections import Connection, Frame
 from exchanges.simulator.deltas import Shown, changes, shown
 from exchanges.simulator.faults import Kind
-from exchanges.simulator.market import STEP_MS, Book
+from exchanges.simulator.market import Book
 from exchanges.simulator.sent import Note
 from exchanges.simulator.spoiling import Spoiling
 from exchanges.simulator.venues import Active, Venues
@@ -25,8 +25,6 @@ from exchanges.simulator.wires.wire import Change, Channel, Moment, StreamWire, 
 
 LOOK_S = 0.02
 """How often the clock is read, as it may be one that a test moves."""
-UNTOLD_MAX = 20
-"""So many steps back a reader's snapshot may be."""
 _HEARTBEAT_MS = 1000
 _GOING_AWAY = 1001
 
@@ -40,7 +38,7 @@ class Stream:
         self._spoiling = Spoiling()
         self._late: deque[tuple[int, Frame, Sequence[Connection]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.readers: dict[Connection, bool] = {}  # Whether each has had its first message.
+        self.readers: dict[Connection, bool] = {}  # Whether each is to be told changes: it has its first book.
         self._venues, self._wire, self._channel = venues, wire, channel
         self._looked_ms = venues.elapsed_ms()
         book, self._moment = self._look()
@@ -51,7 +49,7 @@ class Stream:
     def join(self, reader: Connection) -> None:
         """Tell *reader* all of the book, and all changes from now on."""
         if reader not in self.readers:
-            self.readers[reader] = False
+            self.readers[reader] = self._wire.begins_with_answer
             self.advance()
 
     def leave(self, reader: Connection) -> None:
@@ -92,13 +90,15 @@ class Stream:
         return self._venues.book(self._wire.name, self._channel.symbol, self._channel.depth, self._active())
 
     def _between(self) -> list[Shown]:
-        """Give the books of steps that went by untold: a reader's snapshot may be any of them."""
+        """Give the books of steps that were not told but answered with: a reader may have begun with any of them."""
         since_ms, self._looked_ms = self._looked_ms, self._venues.elapsed_ms()
-        steps = range(since_ms + STEP_MS, self._looked_ms, STEP_MS)[-UNTOLD_MAX:]
-        active, channel = self._active(), self._channel
+        if not self._wire.begins_with_answer:
+            return []
+        venue, channel, active = self._wire.name, self._channel, self._active()
         return [
-            shown(self._venues.book(self._wire.name, channel.symbol, channel.depth, active, at_ms)[0])
-            for at_ms in steps
+            shown(self._venues.book(venue, channel.symbol, channel.depth, active, at_ms)[0])
+            for at_ms in self._venues.answered(venue, channel.symbol)
+            if since_ms < at_ms < self._looked_ms
         ]
 
     def _overdue(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exchanges.simulator.faults import TIME_SHIFT_MS, Fault, Kind, Switch, distort, freeze_bids
@@ -16,6 +17,8 @@ from exchanges.simulator.wires.wire import DepthRequest, Moment, Reply, Wire
 
 Clock = Callable[[], float]
 SPEED_MIN, SPEED_MAX = 0.01, 10.0
+ANSWERS_KEPT = 64
+"""So many answers of a symbol are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Venues:
         self._clock = clock
         self._speed = speed
         self._started_ms = self.now_ms()
+        self._answers: dict[tuple[str, str], deque[int]] = {}
         self._active: dict[tuple[str, str | None, bool], Active] = {}
 
     def now_ms(self) -> int:
@@ -129,8 +133,16 @@ class Venues:
         if active and active.name == "wrong_symbol":
             asked = replace(asked, symbol=next_symbol(wire.name, asked.symbol))
             active = None
-        book, moment = self.book(wire.name, asked.symbol or "", asked.depth, active)
+        symbol, at_ms = asked.symbol or "", self.elapsed_ms()
+        answers = self._answers.setdefault((wire.name, symbol), deque(maxlen=ANSWERS_KEPT))
+        if not answers or answers[-1] != at_ms:
+            answers.append(at_ms)
+        book, moment = self.book(wire.name, symbol, asked.depth, active, at_ms)
         return Reply(200, render(wire, asked, book, moment)), moment
+
+    def answered(self, venue: str, symbol: str) -> Iterable[int]:
+        """Give the simulated times of the last books that requests were answered with, oldest first."""
+        return self._answers.get((venue, symbol), ())
 
     def book(
         self, venue: str, symbol: str, depth: int | None, active: Active | None, at_ms: int | None = None

@@ -46,6 +46,7 @@ class _Binance:
     name = "binance"
     hosts: tuple[str, ...] = ("api.binance.com", "fapi.binance.com", "dapi.binance.com")
     stream_hosts: tuple[str, ...] = ("stream.binance.com",)
+    begins_with_answer = True
     readers_cut = False
     keeps_alive: bytes | None = None
     pings_every_ms: int | None = 20_000

@@ -44,6 +44,7 @@ class _Bitstamp:
     name = "bitstamp"
     hosts: tuple[str, ...] = ("www.bitstamp.net",)
     stream_hosts: tuple[str, ...] = ("ws.bitstamp.net",)
+    begins_with_answer = True
     readers_cut = False
     keeps_alive: bytes | None = None
     pings_every_ms: int | None = None

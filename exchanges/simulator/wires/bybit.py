@@ -46,6 +46,7 @@ class _Bybit:
     name = "bybit"
     hosts: tuple[str, ...] = ("api.bybit.com",)
     stream_hosts: tuple[str, ...] = ("stream.bybit.com",)
+    begins_with_answer = False
     readers_cut = False
     keeps_alive: bytes | None = None
     pings_every_ms: int | None = None

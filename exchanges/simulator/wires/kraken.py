@@ -48,6 +48,7 @@ class _Kraken:
     name = "kraken"
     hosts: tuple[str, ...] = ("api.kraken.com",)
     stream_hosts: tuple[str, ...] = ("ws.kraken.com",)
+    begins_with_answer = False
     readers_cut = True
     keeps_alive: bytes | None = b'{"channel":"heartbeat"}'
     pings_every_ms: int | None = None

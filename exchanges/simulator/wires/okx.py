@@ -46,6 +46,7 @@ class _Okx:
     name = "okx"
     hosts: tuple[str, ...] = ("www.okx.com",)
     stream_hosts: tuple[str, ...] = ("ws.okx.com",)
+    begins_with_answer = False
     readers_cut = False
     keeps_alive: bytes | None = None
     pings_every_ms: int | None = None

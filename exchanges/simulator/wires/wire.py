@@ -143,6 +143,8 @@ class StreamWire(Wire, Protocol):
     """Translate a venue's WebSocket format too."""
 
     stream_hosts: tuple[str, ...]
+    begins_with_answer: bool
+    """Whether readers take their first book over REST, and changes from there on."""
     readers_cut: bool
     """Whether the venue says nothing of a level that falls below the depth, as readers cut their books to it."""
     keeps_alive: bytes | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exchanges.simulator.deltas import changes, shown
 from exchanges.simulator.market import Book, Level
@@ -52,3 +54,28 @@ def test_what_changed_and_changed_back_is_told_to_whoever_saw_it_in_between():
     """
     assert "100x1 98x0" == told("100x1 99x2", "100x1 99x2", between=["99x2 98x7"])
     assert "" == told("100x1 99x2", "100x1 99x2", between=["100x1 99x2"])
+
+
+levels = st.dictionaries(st.integers(1, 12), st.integers(1, 4), max_size=8)
+books = st.tuples(levels, levels)
+
+
+@given(books, books, st.lists(books, max_size=3), st.sampled_from([None, 4]))
+def test_changes_applied_to_what_was_are_what_is(before, now, between, cut_at):
+    """
+    Whoever applies them to any book that was shown, and cuts where the venue expects that, has the new one.
+    """
+
+    def drawn(sides):
+        bids, asks = (
+            tuple(Level(Decimal(price), Decimal(side[price]), 1, 0) for price in sorted(side, reverse=worst_first))
+            for side, worst_first in zip(sides, (True, False), strict=True)
+        )
+        return Book(bids[:cut_at], asks[:cut_at])
+
+    told = changes(shown(drawn(before)), shown(drawn(now)), cut_at, [shown(drawn(state)) for state in between])
+    for begun_with in (before, *between):
+        for was, change, wanted, reverse in zip(drawn(begun_with), told, drawn(now), (True, False), strict=True):
+            kept = {level.price: level.quantity for level in (*was, *change)}
+            rows = sorted(((price, quantity) for price, quantity in kept.items() if quantity), reverse=reverse)
+            assert [(level.price, level.quantity) for level in wanted] == rows[:cut_at]

@@ -67,6 +67,14 @@ def test_book_depends_on_nothing_asked_before(where, at_ms, asked_before):
     assert SimulatedMarket(11).book(venue, listing.symbol, at_ms) == asked.book(venue, listing.symbol, at_ms)
 
 
+def test_market_that_is_followed_is_the_one_that_is_asked_once():
+    """Step by step, back and forth, what is kept of earlier moments changes no book."""
+    followed = SimulatedMarket(7)
+    for at_ms in (*range(50_000, 56_000, 100), *range(54_000, 50_000, -700)):
+        asked_once = SimulatedMarket(7).book("binance", "ETH/USDT", at_ms, 60)
+        assert asked_once == followed.book("binance", "ETH/USDT", at_ms, 60)
+
+
 @settings(deadline=None, max_examples=40)
 @given(listings, moments, st.integers(1, 2000))
 def test_shallow_book_is_the_top_of_the_deep_one(where, at_ms, depth):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import zlib
 from decimal import Decimal
 from typing import Any
 
 import ccxt.pro as ccxt_pro
 import pytest
 
-from exchanges.simulator import SimulatedMarket
-from tests.exchanges.simulator.conftest import SEED, STARTED_S, HeldClock, redirected, until
+from exchanges.simulator import VENUES, SimulatedMarket
+from tests.exchanges.simulator.conftest import SEED, STARTED_S, HeldClock, Line, asking, redirected, until
 
 STREAMED = ("binance", "kraken", "okx", "bybit", "bitstamp")
 LIMITS = {"kraken": 25, "bybit": 50}  # Binance must not be told one; the others have one depth.
@@ -76,7 +78,7 @@ def market_levels(venue: str, symbol: str, at_ms: int, depth: int | None) -> Any
 
 async def synced(follower: Follower, clock: HeldClock, elapsed_ms: int, expected: Any) -> int:
     """Move the clock on, step by step, until ccxt has a book: some venues need changes before they ask for one."""
-    for at_ms in range(elapsed_ms, elapsed_ms + 3000, 100):
+    for at_ms in range(elapsed_ms, elapsed_ms + 9000, 100):
         clock.now_s = STARTED_S + at_ms / 1000
         with contextlib.suppress(AssertionError):
             wanted = expected(at_ms)
@@ -102,3 +104,160 @@ async def test_ccxt_follows_a_stream_to_the_digit(exchange, follow, held_clock):
         await until(lambda wanted=wanted: follower.levels() == wanted)
 
     assert [] == follower.errors
+
+
+def kraken_checksum(bids: list[Any], asks: list[Any], price_decimals: int, quantity_decimals: int) -> int:
+    """The checksum as Kraken's page tells it, from floats: asks from the lowest, bids from the highest, ten each."""
+    text = ""
+    for price, quantity, *_ in [*asks[:10], *bids[:10]]:
+        text += f"{price:.{price_decimals}f}".replace(".", "").lstrip("0")
+        text += f"{quantity:.{quantity_decimals}f}".replace(".", "").lstrip("0")
+    return zlib.crc32(text.encode())
+
+
+@pytest.mark.parametrize("exchange", ["kraken"], indirect=True)
+async def test_kraken_checksum_proves_ccxts_book(exchange, follow, held_clock, lab):
+    """Of each message, the checksum is that of the book which ccxt then has; numbers stand without quotes."""
+    raw = await lab.line("kraken", asking("kraken", "ETH/USD", 25))
+    follower = follow("ETH/USD", 25)
+    await until(lambda: follower.book is not None and any('"snapshot","data"' in one for one in raw.messages))
+    market = exchange.market("ETH/USD")["info"]
+    decimals = int(market["pair_decimals"]), int(market["lot_decimals"])
+    for step in range(8):
+        wanted = market_levels("kraken", "ETH/USD", 50_000 + step * 100, 25)
+        await until(lambda wanted=wanted: follower.levels() == wanted)
+        await until(lambda step=step: len(books(raw)) == step + 1)
+        told = books(raw)[-1]
+        assert kraken_checksum(follower.book["bids"], follower.book["asks"], *decimals) == told["checksum"]
+        assert f"2027-01-15T08:00:50.{step}00000Z" == told["timestamp"]
+        lab.step()
+    assert all(type(level["price"]) is float and type(level["qty"]) is float for level in books(raw)[0]["bids"])
+
+
+def books(line: Line) -> list[dict[str, Any]]:
+    """The books and changes that kraken has sent."""
+    messages = [json.loads(message) for message in line.messages]
+    return [message["data"][0] for message in messages if message.get("channel") == "book"]
+
+
+@pytest.mark.parametrize("exchange", STREAMED, indirect=True)
+async def test_ccxt_follows_all_symbols_on_one_connection(exchange, follow, held_clock):
+    """All that the venue lists, at once: each book is its own symbol's, also where a step changes nothing."""
+    limit = LIMITS.get(exchange.id)
+    followers = {symbol: follow(symbol, limit) for symbol in VENUES[exchange.id].listings}
+    elapsed_ms = 50_000
+    for symbol, follower in followers.items():
+
+        def expected(at_ms: int, symbol: str = symbol) -> Any:
+            return market_levels(exchange.id, symbol, at_ms, limit)
+
+        elapsed_ms = await synced(follower, held_clock, elapsed_ms, expected)
+    for _ in range(5):
+        elapsed_ms += 100
+        held_clock.now_s = STARTED_S + elapsed_ms / 1000
+        for symbol, follower in followers.items():
+            wanted = market_levels(exchange.id, symbol, elapsed_ms, limit)
+            await until(lambda follower=follower, wanted=wanted: follower.levels() == wanted)
+    assert [] == [error for follower in followers.values() for error in follower.errors]
+
+
+@pytest.mark.parametrize("exchange", STREAMED, indirect=True)
+async def test_ccxts_streamed_book_agrees_with_its_polled_one(exchange, follow, held_clock):
+    """What ccxt streams and what it fetches at the same moment are the same book."""
+    depth = LIMITS.get(exchange.id, 1000 if exchange.id == "binance" else 400)
+    follower = follow("ETH/USDT", LIMITS.get(exchange.id))
+    await synced(follower, held_clock, 50_000, lambda at_ms: market_levels(exchange.id, "ETH/USDT", at_ms, depth))
+
+    polled = await exchange.fetch_order_book("ETH/USDT", depth)
+    for side in ("bids", "asks"):
+        assert [level[:2] for level in polled[side]] == [level[:2] for level in follower.book[side]]
+
+
+@pytest.mark.parametrize(("exchange", "error"), [
+    ("binance", ccxt_pro.ChecksumError),
+    ("okx", ccxt_pro.InvalidNonce),
+    ("bybit", None),  # ccxt does not look at its sequence.
+    ("kraken", None),  # Nor at its checksum.
+    ("bitstamp", None),  # There is none.
+], indirect=["exchange"])  # fmt: skip
+async def test_lost_change_is_noticed_by_ccxt_where_it_looks(exchange, follow, lab, error):
+    """One change less: an error of ccxt's where the protocol tells and ccxt reads it, a wrong book elsewhere."""
+    limit = LIMITS.get(exchange.id)
+
+    def expected(at_ms: int) -> Any:
+        return market_levels(exchange.id, "BTC/USDT", at_ms, limit)
+
+    follower = follow("BTC/USDT", limit)
+    elapsed_ms = await synced(follower, lab.clock, 50_000, expected)
+    witness = await lab.subscribed(exchange.id, "ETH/USDT")
+    await lab.switch(venue=exchange.id, symbol="BTC/USDT", fault="lost")
+    for count in (1, 2):
+        lab.step()
+        await until(lambda count=count: len(witness.messages) == count)
+
+    if error:
+        await until(lambda: follower.errors)
+        assert {error} == {type(one) for one in follower.errors}
+    else:
+        await until(lambda: follower.book["bids"][0][0] == float(expected(elapsed_ms + 200)[0][0][0]))
+        assert expected(elapsed_ms + 200) != follower.levels()
+
+
+@pytest.mark.parametrize("exchange", STREAMED, indirect=True)
+async def test_unexpected_message_breaks_ccxts_handler(exchange, follow, lab):
+    """The message handler of ccxt raises where nobody catches it: from then on the connection is deaf."""
+    broken: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: broken.append(context))
+    follower = follow("BTC/USDT", LIMITS.get(exchange.id))
+
+    def expected(at_ms: int) -> Any:
+        return market_levels(exchange.id, "BTC/USDT", at_ms, LIMITS.get(exchange.id))
+
+    await synced(follower, lab.clock, 50_000, expected)
+    await lab.switch(venue=exchange.id, fault="unexpected", every=1)
+    lab.step()
+    await until(lambda: broken)
+
+    assert "exception" in broken[0]
+    assert [] == follower.errors
+
+
+@pytest.mark.parametrize("exchange", ["binance", "okx", "bybit", "bitstamp"], indirect=True)
+async def test_ccxt_ends_a_subscription_and_takes_it_up_again(exchange, follow, held_clock):
+    """Unsubscribed, the venue sends no more; subscribed again, ccxt has the book of the moment."""
+    limit = LIMITS.get(exchange.id)
+
+    def expected(at_ms: int) -> Any:
+        return market_levels(exchange.id, "BTC/USDT", at_ms, limit)
+
+    follower = follow("BTC/USDT", limit)
+    elapsed_ms = await synced(follower, held_clock, 50_000, expected)
+    follower.task.cancel()
+    async with asyncio.timeout(10):
+        await exchange.un_watch_order_book("BTC/USDT")
+
+    assert {} == dict(exchange.orderbooks)
+    again = follow("BTC/USDT", limit)
+    await synced(again, held_clock, elapsed_ms + 1000, expected)
+    assert [] == again.errors
+
+
+async def test_whoever_begins_in_the_midst_of_a_silence_is_told_all_that_has_changed_since(lab):
+    """What changed and changed back while the stream told nothing stays in no reader's book."""
+    await lab.switch(venue="binance", fault="silence")
+    line = await lab.subscribed("binance")
+    begun = []
+    for steps in (1, 25, 30):
+        lab.step(steps)
+        begun.append(await lab.get("/api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=1000"))
+    lab.step(25)
+    await lab.switch(venue="binance", fault=None)
+    lab.step()
+    change = json.loads((await until(lambda: line.messages))[0])
+
+    wanted = market_levels("binance", "BTC/USDT", 58_200, None)
+    for answer in begun:
+        assert change["U"] <= answer["lastUpdateId"] + 1 <= change["u"]
+        for side, told, right in ((answer["bids"], change["b"], wanted[0]), (answer["asks"], change["a"], wanted[1])):
+            kept = {Decimal(price): Decimal(quantity) for price, quantity in [*side, *told]}
+            assert dict(right) == {price: quantity for price, quantity in kept.items() if quantity}
