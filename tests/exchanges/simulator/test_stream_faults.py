@@ -343,8 +343,9 @@ async def test_handshake_hangs_until_the_fault_ends_and_is_dropped_then(lab):
     assert not done
 
     await lab.switch(venue="okx", fault=None)
-    with contextlib.suppress(ConnectionResetError):
-        assert b"" == await held
+    async with asyncio.timeout(15):
+        with contextlib.suppress(ConnectionResetError):
+            assert b"" == await held
     writer.close()
 
 
@@ -362,11 +363,12 @@ async def test_reader_that_does_not_read_is_cut_off(lab):
         await until(lambda count=count: len(line.messages) >= count)
         line.messages[:] = [""] * count
     await lab.switch(venue="bybit", fault=None)
-    with contextlib.suppress(ConnectionResetError):
-        read = 0
-        while some := await reader.read(2**20):
-            read += len(some)
-        assert read < 8 * OVERSIZE_BYTES
+    read = 0
+    async with asyncio.timeout(15):
+        with contextlib.suppress(ConnectionResetError):
+            while some := await reader.read(2**20):
+                read += len(some)
+    assert read < 8 * OVERSIZE_BYTES
     writer.close()
     assert not line.ended
 
