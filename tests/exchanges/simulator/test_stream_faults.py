@@ -258,16 +258,17 @@ async def test_goodbye_is_answered_unless_the_line_is_mute(lab):
 
 
 async def test_half_open_line_takes_no_more_than_its_buffers(lab):
-    """What the client sends is not read: in the end it cannot send more."""
-    line = await lab.subscribed("okx")
-    await lab.switch(venue="okx", fault="half_open")
+    """What the client sends is not read: in the end it cannot send more, and that does not change."""
+    line = await lab.subscribed("bybit")
+    await lab.switch(venue="bybit", fault="half_open")
     connection = line.socket._writer.transport
     for _ in range(400):
         if connection.get_write_buffer_size() == 0:  # Else saying more would wait.
             await line.say("x" * 60_000)
+    await still_silent(line, lab)
 
     assert connection.get_write_buffer_size() > 0
-    await lab.switch(venue="okx", fault=None)
+    await lab.switch(venue="bybit", fault=None)
     await until(lambda: line.ended)
 
 
