@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py
-PURE := exchanges/book.py,exchanges/checksum.py,exchanges/continuity.py,exchanges/crosscheck.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,service/accounting.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py,service/desk/accounts.py,service/desk/firm.py,service/desk/deciding.py,service/ledger/journal.py,service/settings_changes.py
+LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py tests/exchanges/test_recorded.py
+PURE := exchanges/book.py,exchanges/checksum.py,exchanges/continuity.py,exchanges/crosscheck.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,exchanges/inputs.py,exchanges/recorded.py,service/accounting.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py,service/desk/accounts.py,service/desk/firm.py,service/desk/deciding.py,service/ledger/journal.py,service/settings_changes.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test check laws chaos bench format
@@ -32,10 +32,10 @@ check: $(VENV)/installed-dev ## everything a change must pass: style, types, imp
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE)'
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
-laws: $(VENV)/installed-dev ## the laws of prices and of the desk on 2,000 examples each
+laws: $(VENV)/installed-dev ## the laws of prices, of the desk and of recordings on 2,000 examples each
 	$(BIN)/pytest --numprocesses auto --hypothesis-profile=thorough $(LAWS)
 
-chaos: $(VENV)/installed-dev ## try to lose, double or half-do executions: kills, power cuts, races, outages, in full
+chaos: $(VENV)/installed-dev ## try to lose, double or half-do executions (kills, power cuts, races, outages), and to find a replay that differs
 	$(BIN)/python -m tests.rigs
 
 bench: $(VENV)/installed-dev $(VENV)-nautilus/installed ## measure side by side with references; writes bench/results.json

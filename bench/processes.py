@@ -55,7 +55,7 @@ def running(symbols: tuple[str, ...], venues: str) -> Iterator[Service]:
             [sys.executable, "-m", "service", "simulator", "--port", "0"], stderr=subprocess.PIPE, text=True
         ) as simulator,
     ):
-        base_url = _told(simulator, r"on (http://\S+)")
+        base_url = told(simulator, r"on (http://\S+)")
         settings = Path(folder) / "settings.toml"
         listed = ", ".join(f'"{symbol}"' for symbol in symbols)
         settings.write_text(
@@ -71,12 +71,12 @@ def running(symbols: tuple[str, ...], venues: str) -> Iterator[Service]:
             [sys.executable, "-m", "service", "serve", "--settings", settings],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env,
         ) as service:  # fmt: skip
-            yield Service(int(_told(service, r"on http://127.0.0.1:(\d+)")), service.pid, key, base_url)
+            yield Service(int(told(service, r"on http://127.0.0.1:(\d+)")), service.pid, key, base_url)
             service.terminate()
         simulator.terminate()
 
 
-def _told(process: subprocess.Popen[str], pattern: str) -> str:
+def told(process: subprocess.Popen[str], pattern: str) -> str:
     """Read what a process says on its standard error until it has said this."""
     assert process.stderr is not None
     for line in process.stderr:

@@ -24,11 +24,25 @@ from exchanges.health import (
     median,
     outliers,
 )
+from exchanges.inputs import (
+    Arranged,
+    Doubted,
+    Emptied,
+    Failed,
+    Input,
+    Instructed,
+    Published,
+    Rejected,
+    Seated,
+    Spoiled,
+    Unseated,
+)
 from exchanges.instruments import Instrument
 
 STALL_NS = 500 * MS
 """A gap between two beats that makes every book unusable until it is refreshed: who could not read the clock could
 not read the sockets either."""
+STALLED_REASON = "loop_stalled"
 
 
 class Source(NamedTuple):
@@ -98,6 +112,7 @@ class Tally:
 
 OnChange = Callable[[str, str, Status, Status], None]
 OnBook = Callable[[VenueBook, int], None]
+OnInput = Callable[[Input], None]
 
 
 class Board:
@@ -117,6 +132,7 @@ class Board:
         self._guards: dict[str, JumpGuard] = {}
         self._tallies: dict[str, Tally] = {}
         self._followers: list[OnBook] = []
+        self._watchers: tuple[OnInput, ...] = ()
         self._last_beat_ns: int | None = None
         self._refreshed_after_ns = 0
 
@@ -124,10 +140,58 @@ class Board:
         """Call *on_book* with every book that is accepted, and when (boot-time clock, ns); it must be quick."""
         self._followers.append(on_book)
 
+    def watch(self, on_input: OnInput) -> None:
+        """
+        Call *on_input* with all that the board is told, before the board acts on it; it must be quick.
+
+        It is first told of the seats that are there, so that another board that takes all of it (``take``) is the same
+        one; to be called before the first book comes in.
+        """
+        for symbol, seats in self._seats.items():
+            for venue, seat in seats.items():
+                on_input(Seated(venue, symbol, seat.stale_after_ns // MS, seat.told.since_ns))
+                if seat.instrument is not None:
+                    on_input(Instructed(seat.instrument))
+        self._watchers += (on_input,)
+
+    def unwatch(self, on_input: OnInput) -> None:
+        """Call *on_input* no more."""
+        self._watchers = tuple(watcher for watcher in self._watchers if watcher != on_input)
+
+    def take(self, told: Input) -> None:
+        """Do what another board did when it was told this."""
+        match told:
+            case Published(book, now_ns, frozen_side):
+                self.publish(book, now_ns, frozen_side=frozen_side)
+            case Rejected():
+                self.reject(*told)
+            case Doubted():
+                self.doubt(*told)
+            case Emptied():
+                self.empty(*told)
+            case Failed(venue, symbol, reason, now_ns, at_once):
+                self.fail(venue, symbol, reason, now_ns, at_once=at_once)
+            case Spoiled():
+                self.spoil(*told)
+            case Seated():
+                self.seat(*told)
+            case Unseated():
+                self.unseat(*told)
+            case Arranged():
+                self.arrange(*told)
+            case _:
+                self.instruct(told.instrument)
+
+    def _tell(self, told: Input) -> None:
+        for on_input in self._watchers:
+            on_input(told)
+
     def seat(self, venue: str, symbol: str, stale_after_ms: int, now_ns: int) -> None:
         """Make room for a venue's book of a symbol, warming; one that has a seat keeps it, and its book."""
+        self._tell(Seated(venue, symbol, stale_after_ms, now_ns))
         seats = self._seats.setdefault(symbol, {})
         if venue in seats:
+            seats[venue].health.status(now_ns)  # What went stale by then did so by the age that held till then.
             seats[venue].stale_after_ns = stale_after_ms * MS
             seats[venue].health.stale_after_ns = stale_after_ms * MS
         else:
@@ -138,6 +202,7 @@ class Board:
 
     def unseat(self, venue: str, symbol: str) -> None:
         """Take a venue away from a symbol that it does not trade, or that is not served any more."""
+        self._tell(Unseated(venue, symbol))
         self._seats.get(symbol, {}).pop(venue, None)
 
     def arrange(self, venues: Sequence[str], symbols: Sequence[str], outlier_bps: Decimal) -> None:
@@ -149,16 +214,19 @@ class Board:
             symbols: All that have seats; what is known of others is forgotten.
             outlier_bps: As from now.
         """
+        self._tell(Arranged(tuple(venues), tuple(symbols), outlier_bps))
         self._outlier_bps = outlier_bps
         self._seats = {
             symbol: {venue: self._seats[symbol][venue] for venue in venues if venue in self._seats[symbol]}
             for symbol in symbols
+            if symbol in self._seats
         }
-        self._guards = {symbol: self._guards[symbol] for symbol in symbols}
+        self._guards = {symbol: self._guards[symbol] for symbol in self._seats}
 
     def instruct(self, instrument: Instrument) -> None:
         """Keep a venue's rules for a symbol."""
         if (seat := self._seat(instrument.venue, instrument.symbol)) is not None:
+            self._tell(Instructed(instrument))
             seat.instrument = instrument
 
     @property
@@ -208,7 +276,10 @@ class Board:
         self._notice_stall(now_ns)
         seats = self._seats.get(book.symbol, {})
         seat = seats.get(book.venue)
-        if seat is None or book.received_at_ns < self._refreshed_after_ns:
+        if seat is None:
+            return
+        self._tell(Published(book, now_ns, frozen_side))
+        if book.received_at_ns < self._refreshed_after_ns:
             return
         seat.shown = book
         out = outliers(_fresh_mids(seats, now_ns), self._outlier_bps)
@@ -233,6 +304,7 @@ class Board:
         """Take note of a book that failed a check."""
         self._tallies[venue].rejected[reason] += 1
         if (seat := self._seat(venue, symbol)) is not None:
+            self._tell(Rejected(venue, symbol, reason, now_ns))
             seat.health.rejected(reason, now_ns)
         self._report(symbol, now_ns)
 
@@ -240,12 +312,14 @@ class Board:
         """Take note that a book that had been accepted has turned out to be wrong."""
         self._tallies[venue].rejected[reason] += 1
         if (seat := self._seat(venue, symbol)) is not None:
+            self._tell(Doubted(venue, symbol, reason, now_ns))
             seat.health.doubted(reason, now_ns, by_its_own_book=False)
         self._report(symbol, now_ns)
 
     def empty(self, venue: str, symbol: str, reason: str, now_ns: int) -> None:
         """Throw a book away that cannot be kept up to date; the next whole one takes its place."""
         if (seat := self._seat(venue, symbol)) is not None:
+            self._tell(Emptied(venue, symbol, reason, now_ns))
             seat.book = seat.shown = None
             seat.health.emptied(reason, now_ns)
         self._report(symbol, now_ns)
@@ -258,6 +332,7 @@ class Board:
     def fail(self, venue: str, symbol: str, reason: str, now_ns: int, *, at_once: bool = False) -> None:
         """Take note of a request that gave no book."""
         if (seat := self._seat(venue, symbol)) is not None:
+            self._tell(Failed(venue, symbol, reason, now_ns, at_once))
             seat.health.failed(reason, now_ns, at_once=at_once)
         self._report(symbol, now_ns)
 
@@ -272,10 +347,16 @@ class Board:
     def _notice_stall(self, now_ns: int) -> None:
         if self._last_beat_ns is None or now_ns - self._last_beat_ns <= STALL_NS:
             return
-        self._last_beat_ns = self._refreshed_after_ns = now_ns
+        self._last_beat_ns = now_ns
+        self.spoil(STALLED_REASON, now_ns)
+
+    def spoil(self, reason: str, now_ns: int) -> None:
+        """Make every book unusable until it is refreshed by one that is asked for from now on."""
+        self._tell(Spoiled(reason, now_ns))
+        self._refreshed_after_ns = now_ns
         for seats in self._seats.values():
             for seat in seats.values():
-                seat.health.spoiled("loop_stalled", now_ns)
+                seat.health.spoiled(reason, now_ns)
 
     def report(self, now_ns: int) -> None:
         """Tell ``on_change`` of every status that is not what it was when it was last told."""

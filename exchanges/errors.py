@@ -6,6 +6,8 @@
         ├── VenueRefusal      the venue asked for a pause (429, 418, 403) of a stated length
         └── VenueMisuse       asking again will not help: symbol unknown, not supported, key required
 
+    RecordingError            the operator: a recording that cannot be written, or that is not one
+
 No exception of ccxt or aiohttp leaves ``exchanges.ccxt_venue``; these do.
 """
 
@@ -43,3 +45,7 @@ class VenueRefusal(VenueFailure):
 
 class VenueMisuse(VenueFailure):
     """Say that the same request will fail in the same way until someone changes something."""
+
+
+class RecordingError(Exception):
+    """Say why a recording cannot be made, or be read on."""

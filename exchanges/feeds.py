@@ -11,10 +11,10 @@ import structlog
 
 from exchanges.board import Board
 from exchanges.ccxt_venue import exchange_ids
+from exchanges.changes import log_change
 from exchanges.clock import Clock
 from exchanges.errors import VenueConfigError
 from exchanges.feed import VenueFeed
-from exchanges.health import State, Status
 from exchanges.line import VenueConfig
 from exchanges.offloop import OffLoop
 
@@ -53,7 +53,7 @@ class Feeds:
         """
         self._clock = clock
         self._offloop = OffLoop()
-        self.board = Board(outlier_bps, self._log_change)
+        self.board = Board(outlier_bps, log_change)
         self.venues: list[VenueFeed] = []
         self._symbols: Sequence[str] = ()
         self._tasks: dict[VenueFeed, asyncio.Task[None]] = {}
@@ -95,17 +95,6 @@ class Feeds:
         self.venues, self._symbols = feeds, symbols
         shown = dict.fromkeys(symbol for feed in feeds for symbol in feed.symbols)
         self.board.arrange([feed.config.name for feed in feeds], list(shown), outlier_bps)
-
-    def _log_change(self, venue: str, symbol: str, before: Status, after: Status) -> None:
-        level = log.info if after.state in (State.LIVE, State.WARMING) else log.warning
-        level(
-            f"venue.{after.state}",
-            venue=venue,
-            symbol=symbol,
-            reason=after.reason,
-            state_before=before.state.value,
-            reason_before=before.reason,
-        )
 
     async def start(self, wait_s: float = 10.0) -> None:
         """

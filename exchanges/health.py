@@ -111,10 +111,12 @@ class Health:
 
     def spoiled(self, reason: str, now_ns: int) -> None:
         """Take note that the book in hand may be older than it seems; the next one will do."""
+        self.status(now_ns)
         self._move(Event.AGED, reason, now_ns)
 
     def emptied(self, reason: str, now_ns: int) -> None:
         """Take note that there is no book in hand any more; the next one will do."""
+        self.status(now_ns)
         self._received_at_ns = None
         self._good_since.clear()
         self._move(Event.AGED, reason, now_ns)

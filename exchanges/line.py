@@ -38,7 +38,7 @@ class VenueConfig:
         taker_fee_bps: In place of what the venue reports.
         base_url: See ``CcxtVenue``.
         symbols: What the venue trades a served symbol as, where that is another symbol.
-        transport: "poll", or "stream" (which falls back to polling while it cannot be kept up).
+        transport: "poll", or "stream" (which falls back to polling while it cannot be kept up); "replay" is no feed's.
     """
 
     name: str

@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,17 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", parents=[common, listening], help="the service on the settings' venues")
     serve.set_defaults(run=_serve)
+
+    record = commands.add_parser("record", parents=[common], help="record what the settings' venues show")
+    record.add_argument("file", type=Path, metavar="FILE", help="where to; it must not be there yet")
+    record.add_argument("--for", type=_seconds, metavar="SECONDS", help="how long (default: until interrupted)")
+    record.set_defaults(run=_record)
+
+    replay = commands.add_parser("replay", parents=[common, listening], help="a recording and the service, at once")
+    replay.add_argument("file", type=Path, metavar="FILE", help="what was recorded")
+    replay.add_argument("--speed", help="how many times as fast as it was recorded (default: 1)")
+    replay.add_argument("--data", type=Path, default=Path("var/replay"), help="folder of ledger and keys")
+    replay.set_defaults(run=_replay)
 
     simulator = commands.add_parser("simulator", parents=[common], help="the simulated venues alone")
     simulator.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -151,6 +163,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) <= 9 and int(text)):
+        raise argparse.ArgumentTypeError(f"seconds are a whole number from 1 to 999999999, not {text!r}")
+    return float(text)
+
+
 def _key_id(text: str) -> str:
     if not (text.isascii() and text.isalnum()):
         raise argparse.ArgumentTypeError("a key's id is the 10 characters after iob_live_ or iob_test_")
@@ -215,10 +233,7 @@ def _demo(options: argparse.Namespace) -> int:
     from exchanges.simulator import VENUES, run_in_thread
 
     seed, play = _market(options)
-    try:
-        options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError([f"--data: {options.data} cannot be made: {error.strerror}"]) from error
+    _make_data_folder(options)
     with run_in_thread(port=0, seed=seed, play=play) as simulator:
         env = {
             **os.environ,
@@ -240,6 +255,32 @@ def _demo(options: argparse.Namespace) -> int:
         from service.demo import run_demo
 
         return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, play, _say, read))
+
+
+def _make_data_folder(options: argparse.Namespace) -> None:
+    try:
+        options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError([f"--data: {options.data} cannot be made: {error.strerror}"]) from error
+
+
+def _record(options: argparse.Namespace) -> int:
+    settings = _read_first(_reader(options.settings or DEFAULT_SETTINGS, dict(os.environ)))
+    from service.app import venue_configs
+    from service.recording import record
+
+    seconds = getattr(options, "for")
+    return 0 if _loop(record(settings, venue_configs(settings), options.file, seconds, _say)) else EXIT_REFUSED
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from service.replaying import replay_settings, run_replay
+
+    env = {**os.environ, **_address(options)}
+    read = partial(replay_settings, options.file, options.settings, options.data, options.speed, env)
+    settings = _read_first(read)
+    _make_data_folder(options)
+    return _loop(run_replay(settings, os.environ, options.data, _say, read))
 
 
 def _venue_names(path: Path, env: dict[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -20,8 +21,10 @@ from aiohttp_apispec import validation_middleware
 
 from exchanges.board import Board
 from exchanges.clock import Clock, SystemClock
-from exchanges.errors import VenueConfigError
+from exchanges.errors import RecordingError, VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
+from exchanges.recording import Recording
+from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
 from service.api.handlers import API, Api, VenueReport
@@ -47,6 +50,7 @@ from service.ledger.protocol import Ledger
 from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
+from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
 
@@ -263,8 +267,9 @@ async def running(
     clock = clock or SystemClock()
     path = ledger_path(settings)
     async with AsyncExitStack() as stack:
-        feeds = _feeds(settings, clock)  # Before anything is made: its settings may not work.
+        feeds, clock = _feeds(settings, clock)  # Before anything is made: its settings may not work.
         stack.push_async_callback(feeds.close)
+        await stack.enter_async_context(recording(settings, feeds, clock))
         pepper = load_pepper(env, path)
         if pepper.made_at is not None:
             log.info("pepper.made", path=str(pepper.made_at))
@@ -297,14 +302,22 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _feeds(settings: Settings, clock: Clock) -> Feeds:
+def _feeds(settings: Settings, clock: Clock) -> tuple[Feeds | ReplayedFeeds, Clock]:
+    """Prepare the venues, and give the clock that their books go by."""
+    configs, symbols, outlier_bps = venue_configs(settings), settings.market.symbols, settings.market.outlier_bps
     try:
-        return Feeds(venue_configs(settings), settings.market.symbols, settings.market.outlier_bps, clock)
+        if settings.service.mode != "replay":
+            return Feeds(configs, symbols, outlier_bps, clock), clock
+        recorded = Recording(Path(settings.replay.file))
+        replayed = ReplayedFeeds(recorded, configs, symbols, outlier_bps, float(settings.replay.speed))
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
+    except RecordingError as error:
+        raise ConfigError([f"replay.file: {error}"]) from error
+    return replayed, replayed.clock
 
 
-async def _start(feeds: Feeds) -> None:
+async def _start(feeds: Feeds | ReplayedFeeds) -> None:
     try:
         await feeds.start()
     except VenueConfigError as error:

@@ -39,19 +39,43 @@ async def run_demo(
         say: Tells a person the address and, once the service is ready, what to try.
         read: Gives the settings anew.
     """
-    for name, scopes in _KEYS.items():
-        await _keep_or_make_key(settings, env, data / name, scopes)
-    api_key = _read_key(data / "api-key")
 
-    async def invite(address: str) -> None:
+    def announce(address: str) -> None:
         say(f"internal order book on {address} (API browser: {address}/docs), simulated prices, mock execution")
         say(f"simulated venues on {simulator_url} (faults: POST {simulator_url}/faults)")
         if play is not None:
             say(play.invitation(simulator_url))
+
+    return await serve_newcomer(settings, env, data, announce, say, read)
+
+
+async def serve_newcomer(
+    settings: Settings,
+    env: Mapping[str, str],
+    data: Path,
+    announce: Callable[[str], None],
+    say: Callable[[str], None],
+    read: Callable[[], Settings],
+) -> int:
+    """
+    Serve until stopped, for somebody who has no keys yet: they are made in the folder *data*, or kept if they work.
+
+    Args:
+        announce: Told the address.
+        say: Tells a person, once the service is ready, what to try.
+        read: Gives the settings anew.
+    """
+    for name, scopes in _KEYS.items():
+        await _keep_or_make_key(settings, env, data / name, scopes)
+    api_key = _read_key(data / "api-key")
+    symbol = settings.market.symbols[0]
+
+    async def invite(address: str) -> None:
+        announce(address)
         await _until_ready(address)
         say(f"API key: {api_key}   (also in {data / 'api-key'}; {data / 'admin-key'} has all scopes)")
         say("try:")
-        say(f"  curl -H 'X-API-Key: {api_key}' '{address}/quote?symbol=BTC/USDT&quantity=1.5'")
+        say(f"  curl -H 'X-API-Key: {api_key}' '{address}/quote?symbol={symbol}&quantity=1.5'")
 
     await serve(settings, env, invite, read)
     return 0

@@ -200,32 +200,71 @@ def _problems_across(tree: Tree) -> list[str]:
     enabled = {_key(name): venue for name, venue in _venues(tree).items() if venue.get("enabled", True) is not False}
     if not enabled:
         return ["venues: at least one venue must be enabled; a venue is a table such as [venues.kraken]"]
-    return [*_mixed_modes(tree, enabled), *_unserved(tree, enabled), *_too_soon_stale(enabled)]
+    return [
+        *_mixed_modes(tree, enabled),
+        *_mixed_replay(tree, enabled),
+        *_unserved(tree, enabled),
+        *_too_soon_stale(enabled),
+    ]
 
 
 def _mixed_modes(tree: Tree, venues: Mapping[str, Tree]) -> list[str]:
     """Say where real and simulated venues stand side by side."""
-    service = tree.get("service", {})
-    mode = service.get("mode", "live") if isinstance(service, dict) else None
+    mode = _mode(tree)
     redirected = [name for name, venue in venues.items() if venue.get("base_url") is not None]
     direct = [name for name in venues if name not in redirected]
-    if mode == "live" and redirected:
+    if mode in ("live", "replay") and redirected:
         return [
-            f'service.mode: is "live", where no enabled venue may have a base_url, but {", ".join(redirected)} '
-            f'{"has" if len(redirected) == 1 else "have"} one; remove it, or set mode = "simulated"'
+            f'service.mode: is "{mode}", where no enabled venue may have a base_url, but {_have(redirected)} one; '
+            'remove it, or set mode = "simulated"'
         ]
     if mode == "simulated" and direct:
         return [
-            f'service.mode: is "simulated", where every enabled venue needs a base_url, but {", ".join(direct)} '
-            f'{"has" if len(direct) == 1 else "have"} none; set it, set enabled = false there, or set mode = "live"'
+            f'service.mode: is "simulated", where every enabled venue needs a base_url, but {_have(direct)} none; '
+            'set it, set enabled = false there, or set mode = "live"'
         ]
     return []
+
+
+def _mixed_replay(tree: Tree, venues: Mapping[str, Tree]) -> list[str]:
+    """Say where venues of a recording stand beside others, or a recording is missing or left over."""
+    mode, replay = _mode(tree), tree.get("replay", {})
+    file = isinstance(replay, dict) and replay.get("file", "")
+    replayed = [name for name, venue in venues.items() if venue.get("transport") == "replay"]
+    others = [name for name in venues if name not in replayed]
+    problems = []
+    if mode == "replay" and others:
+        problems.append(
+            f'service.mode: is "replay", where every enabled venue needs transport = "replay", but {_have(others)} '
+            'another; set it, set enabled = false there, or set mode = "live"'
+        )
+    if mode == "replay" and file == "":
+        problems.append('replay.file: is needed in mode "replay": the recording to be played')
+    if mode in ("live", "simulated") and replayed:
+        problems.append(
+            f'service.mode: is "{mode}", where no enabled venue may have transport = "replay", but '
+            f'{_have(replayed)} it; change it, or set mode = "replay"'
+        )
+    if mode in ("live", "simulated") and isinstance(file, str) and file:
+        problems.append(f'replay.file: is not played in mode "{mode}"; remove it, or set mode = "replay"')
+    return problems
+
+
+def _mode(tree: Tree) -> object:
+    service = tree.get("service", {})
+    return service.get("mode", "live") if isinstance(service, dict) else None
+
+
+def _have(names: list[str]) -> str:
+    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'}"
 
 
 def _too_soon_stale(venues: Mapping[str, Tree]) -> list[str]:
     """Name the venues whose books would go stale between two fetches, as far as the file alone can tell."""
     problems = []
     for name, venue in venues.items():
+        if venue.get("transport") == "replay":
+            continue  # Its books come when they were recorded.
         stale, interval = venue.get("stale_after_ms"), venue.get("poll_interval_ms", 1000)
         if type(stale) is int and type(interval) is int and 100 <= stale < 2 * interval:
             problems.append(

@@ -11,7 +11,18 @@ from typing import Final
 from service.settings import Settings, Table
 from service.settings_tables import VenueSettings
 
-NEEDS_RESTART: Final = ("service.host", "service.port", "service.mode", "ledger.url", "liquidity.taken", "logs.format")
+NEEDS_RESTART: Final = (
+    "service.host",
+    "service.port",
+    "service.mode",
+    "ledger.url",
+    "liquidity.taken",
+    "recording.file",
+    "recording.file_mb_max",
+    "replay.file",
+    "replay.speed",
+    "logs.format",
+)
 """Keys that a running service keeps as they are; every other key is taken over."""
 
 

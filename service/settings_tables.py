@@ -109,7 +109,7 @@ class ServiceSettings(Table):
 
     host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
     port: int = Field(default=8080, ge=0, le=65535)
-    mode: Literal["live", "simulated"] = "live"
+    mode: Literal["live", "simulated", "replay"] = "live"
 
 
 class MarketSettings(Table):
@@ -233,6 +233,22 @@ class PricingSettings(Table):
         return markups
 
 
+class RecordingSettings(Table):
+    """Whether what the venues show is recorded."""
+
+    file: str = Field(default="", pattern=r"^[^\x00]*$", description='a path, or "" for none')
+    file_mb_max: int = Field(default=10_000, ge=1, le=1_000_000)
+
+
+class ReplaySettings(Table):
+    """What is played in mode "replay"."""
+
+    file: str = Field(default="", pattern=r"^[^\x00]*$", description='a path, or "" for none')
+    speed: Decimal = Field(default=Decimal(1), ge=Decimal("0.01"), le=1_000)
+
+    _exact = field_validator("speed", mode="before")(exact_bps)
+
+
 class LogsSettings(Table):
     """The shape of log lines, and which are written."""
 
@@ -245,7 +261,7 @@ class VenueSettings(Table):
 
     exchange: str = Field(min_length=1, description="the id of an exchange in ccxt")
     enabled: bool = True
-    transport: Literal["poll", "stream"] = "poll"
+    transport: Literal["poll", "stream", "replay"] = "poll"
     poll_interval_ms: int = Field(default=1000, ge=50, le=3_600_000)
     rate_limit_ms: int | None = Field(default=None, ge=0, le=3_600_000)
     depth: int = Field(default=100, ge=1, le=5000)
@@ -304,6 +320,8 @@ class Settings(Table):
     liquidity: LiquiditySettings = LiquiditySettings()
     accounts: AccountsSettings = AccountsSettings()
     risk: RiskSettings = RiskSettings()
+    recording: RecordingSettings = RecordingSettings()
+    replay: ReplaySettings = ReplaySettings()
     logs: LogsSettings = LogsSettings()
     venues: Mapping[Annotated[str, Field(pattern=f"^{VENUE_NAME.pattern}$")], VenueSettings]
 

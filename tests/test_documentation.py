@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from exchanges.recorded import LINES
 from exchanges.simulator import FAULTS
 from exchanges.simulator.scenario_files import shipped_scenarios
 from service.__main__ import _parser
@@ -141,6 +142,15 @@ def test_simulator_page_lists_every_scenario():
     shipped = [[f"**`{name}`**", scenario.description] for name, scenario in shipped_scenarios().items()]
 
     assert shipped == sorted(row[:2] for row in rows("docs/simulator.md", r"\*\*`[a-z_]+`\*\*"))
+
+
+def test_recording_page_lists_every_kind_of_line():
+    """
+    The table of letters is what a recording is read by.
+    """
+    listed = {letter for row in rows("docs/recording.md", r"`[a-z]`.*") for letter in re.findall(r"`(\w)`", row[0])}
+
+    assert LINES.keys() == listed
 
 
 def logged_events():

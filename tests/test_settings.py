@@ -164,7 +164,11 @@ def test_environment_wins_over_file(
         ),
         ('[service]\nhost = "http://x"', 'service.host: must be an address or a host name, not "http://x"'),
         (f'[service]\nhost = "{"/" * 99}"', f'service.host: must be an address or a host name, not "{"/" * 39}…'),
-        ('[service]\nmode = "replay"', 'service.mode: must be "live" or "simulated", not "replay"'),
+        ('[service]\nmode = "real"', 'service.mode: must be "live" or "simulated" or "replay", not "real"'),
+        ('[replay]\nfile = "x.rec"', 'replay.file: is not played in mode "live"; remove it, or set mode = "replay"'),
+        ("[replay]\nfile = 5", 'replay.file: must be a path, or "" for none, not 5'),
+        ("[replay]\nspeed = 0", "replay.speed: must be a number from 0.01 to 1000 with at most 6 decimals, not 0"),
+        ("[recording]\nfile_mb_max = 0", "recording.file_mb_max: must be a whole number from 1 to 1000000, not 0"),
         ("service = 1", "service: must be a table: [service]"),
         ("[quotes]\nttl_ms = 99", "quotes.ttl_ms: must be a whole number from 100 to 60000, not 99"),
         (
@@ -275,7 +279,10 @@ def test_environment_wins_over_file(
             "[venues.okx]\nstale_after_ms = 99",
             "venues.okx.stale_after_ms: must be a whole number from 100 to 3600000, not 99",
         ),
-        ('[venues.okx]\ntransport = "carrier"', 'venues.okx.transport: must be "poll" or "stream", not "carrier"'),
+        (
+            '[venues.okx]\ntransport = "carrier"',
+            'venues.okx.transport: must be "poll" or "stream" or "replay", not "carrier"',
+        ),
         (
             "[venues.okx]\ntaker_fee_bps = 1001",
             "venues.okx.taker_fee_bps: must be a number from 0 to 1000 with at most 6 decimals, not 1001",
@@ -512,6 +519,31 @@ def test_symbols_are_written_in_one_way(settings_file: Path, symbols: str, expec
             'service.mode: is "simulated", where every enabled venue needs a base_url, '
             'but b has none; set it, set enabled = false there, or set mode = "live"',
         ),
+        ("replay", {"a": "replay", "b": "replay", "c": "url off"}, None),
+        (
+            "replay",
+            {"a": "replay", "b": ""},
+            'service.mode: is "replay", where every enabled venue needs transport = "replay", but b has another; '
+            'set it, set enabled = false there, or set mode = "live"',
+        ),
+        (
+            "replay",
+            {"a": "replay", "b": "replay url"},
+            'service.mode: is "replay", where no enabled venue may have a base_url, but b has one; '
+            'remove it, or set mode = "simulated"',
+        ),
+        (
+            "live",
+            {"a": "replay", "b": "replay", "c": ""},
+            'service.mode: is "live", where no enabled venue may have transport = "replay", but a, b have it; '
+            'change it, or set mode = "replay"',
+        ),
+        (
+            "simulated",
+            {"a": "replay url"},
+            'service.mode: is "simulated", where no enabled venue may have transport = "replay", but a has it; '
+            'change it, or set mode = "replay"',
+        ),
         (
             "live",
             {"a": "off"},
@@ -524,17 +556,36 @@ def test_mode_and_venues_agree_on_what_is_real(
     settings_file: Path, mode: str, venues: dict[str, str], expected: str | None
 ) -> None:
     """
-    Live prices never come from a simulator, nor simulated ones from a venue.
+    Live prices never come from a simulator or a recording, nor simulated or recorded ones from a venue.
     """
     lines = [f'service.mode = "{mode}"', 'market.symbols = ["BTC/USDT"]']
+    lines += ['replay.file = "x.rec"'] * (mode == "replay")
     for name, marks in venues.items():
         lines.append(f"[venues.{name}]")
         lines += ['base_url = "http://h"'] * ("url" in marks) + ["enabled = false"] * ("off" in marks)
+        lines += ['transport = "replay"'] * ("replay" in marks)
     settings_file.write_text("\n".join(lines))
     if expected is None:
         assert mode == load_settings(settings_file, {}).service.mode
     else:
         assert [expected] == problems_of(settings_file)
+
+
+def test_replay_needs_a_recording_and_may_go_stale_as_it_likes(settings_file: Path) -> None:
+    """
+    Without a file there is nothing to play; how often a venue would be asked means nothing there.
+    """
+    text = f"{MINIMAL}transport = 'replay'\nstale_after_ms = 800\n[service]\nmode = 'replay'\n"
+    settings_file.write_text(text)
+
+    assert ['replay.file: is needed in mode "replay": the recording to be played'] == problems_of(settings_file)
+    settings_file.write_text(f"{text}[replay]\nfile = 'x.rec'\nspeed = 2.5")
+    settings = load_settings(settings_file, {})
+    assert ("x.rec", Decimal("2.5"), 800) == (
+        settings.replay.file,
+        settings.replay.speed,
+        settings.venues["kraken"].stale_after_ms,
+    )
 
 
 def test_all_mistakes_are_reported_at_once(settings_file: Path) -> None:

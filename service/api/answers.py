@@ -215,7 +215,7 @@ class QuoteSchema(AnswerSchema):
     quote_id = text_field("Opaque; executable once per account until it expires.")
     kind = text_field(enum=["indicative"])
     executed = flag_field()
-    market_data = text_field(enum=["live", "simulated"])
+    market_data = text_field(enum=["live", "simulated", "replay"])
     execution = text_field(enum=["mock"])
     symbol = text_field()
     base_asset = text_field()
@@ -256,7 +256,7 @@ class BookSchema(AnswerSchema):
 
     symbol = text_field()
     view = text_field(enum=["net", "gross"])
-    market_data = text_field(enum=["live", "simulated"])
+    market_data = text_field(enum=["live", "simulated", "replay"])
     bids = list_field(LevelSchema)
     asks = list_field(LevelSchema)
     crossed = flag_field()
@@ -289,7 +289,7 @@ class DepthSchema(AnswerSchema):
     """Liquidity near mid."""
 
     symbol = text_field()
-    market_data = text_field(enum=["live", "simulated"])
+    market_data = text_field(enum=["live", "simulated", "replay"])
     mid = decimal_field()
     bands = list_field(BandSchema)
     sources = list_field(SourceSchema)

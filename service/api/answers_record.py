@@ -68,7 +68,7 @@ class ExecutionSchema(AnswerSchema):
     reject_code = text_field(null=True)
     client_order_id = text_field()
     quote_id = text_field(null=True)
-    market_data = text_field(enum=["live", "simulated"])
+    market_data = text_field(enum=["live", "simulated", "replay"])
     execution = text_field(enum=["mock"])
     dry_run = flag_field()
     symbol = text_field()

@@ -36,7 +36,7 @@ class DeskRules:
     The desk's own numbers.
 
     Args:
-        market_data: ``live`` or ``simulated``; stands in every answer and record.
+        market_data: ``live``, ``simulated`` or ``replay``; stands in every answer and record.
         ttl_ms: How long a quote may be executed, unless a firm one says its own.
         tolerance_bps: Of an execute on a quote that does not say its own.
         markup_rate: The desk's margin.

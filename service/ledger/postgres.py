@@ -50,7 +50,7 @@ class PostgresLedger(SqlLedger):
 
         Args:
             url: ``postgresql://…``, as libpq knows it.
-            mode: ``live`` or ``simulated``; a ledger made under one is refused under the other.
+            mode: ``live``, ``simulated`` or ``replay``; a ledger made under one is refused under the others.
             starting: What a new account begins with, by asset; whole numbers of 10**-8.
 
         Raises:

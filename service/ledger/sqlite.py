@@ -59,7 +59,7 @@ class SqliteLedger(SqlLedger):
 
         Args:
             path: Of the database; its folder is made if need be.
-            mode: ``live`` or ``simulated``; a ledger made under one is refused under the other.
+            mode: ``live``, ``simulated`` or ``replay``; a ledger made under one is refused under the others.
             starting: What a new account begins with, by asset; whole numbers of 10**-8.
 
         Raises:

@@ -78,7 +78,7 @@ def stamp(connection: sa.Connection, name: str, mode: str) -> str:
         raise ConfigError(
             [
                 f"ledger.url: {name} was made under service.mode {row.mode!r} and does not open under {mode!r}; "
-                "name another file, so that simulated fills never stand among real ones"
+                "name another file, so that fills at simulated or recorded prices never stand among others"
             ]
         )
     return str(row.ledger_id)

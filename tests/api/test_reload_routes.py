@@ -238,6 +238,11 @@ host = "0.0.0.0"
 url = "postgresql://user:hunter2@host/database"
 [liquidity]
 taken = "off"
+[recording]
+file = "books.rec"
+file_mb_max = 7
+[replay]
+speed = 2
 """
     write(house, more, venues_min=2)
     text = (house.folder / "settings.toml").read_text().replace("[logs]", '[logs]\nformat = "console"')
@@ -245,7 +250,7 @@ taken = "off"
     for changed in (["market.venues_min"], []):  # What waits for a restart is said each time.
         reply = await house.ask("POST", "/v1/admin/reload", key="admin")
         assert changed == reply.json["changed"]
-        assert sorted(set(NEEDS_RESTART) - {"service.mode"}) == sorted(reply.json["needs_restart"])
+        assert sorted(set(NEEDS_RESTART) - {"service.mode", "replay.file"}) == sorted(reply.json["needs_restart"])
     assert 200 == (await house.quote()).status
     assert 2 == len(house.lines("settings.reloaded"))  # Each line is still an object of JSON.
     assert b"hunter2" not in house.log.getvalue() + b"".join(reply.body for reply in house.replies)

@@ -11,6 +11,7 @@ from exchanges.board import Board
 from exchanges.book import UNIT, Ladder, VenueBook
 from exchanges.clock import MS
 from exchanges.health import State
+from exchanges.inputs import Instructed, Seated, Spoiled
 from exchanges.instruments import Instrument
 
 FIVE = ("binance", "kraken", "coinbase", "okx", "bybit")
@@ -496,3 +497,75 @@ def test_who_has_lost_his_seat_is_not_heard(market):
     market.board.doubt("okx", "BTC/USDT", "rest_disagrees", now_ns)
     market.board.empty("okx", "BTC/USDT", "disconnected", now_ns)
     assert ("okx" not in market.sources, told) == (True, market.told)
+
+
+READS = {
+    "beat",
+    "follow",
+    "held",
+    "report",
+    "seated",
+    "source",
+    "sources",
+    "stalled_since",
+    "symbols",
+    "take",
+    "tally",
+    "unwatch",
+    "watch",
+}
+"""What tells the board nothing but the time; a stall that it notices is told as ``spoil``."""
+
+
+def test_all_that_a_board_is_told_can_be_told_to_another(clock):
+    """
+    Whatever changes the board is told to who watches it: what a recording does not have, its replay would lack.
+    """
+    market, told = Market(clock, ("kraken",)), []
+    board, now_ns = market.board, clock.now_ns()
+    board.watch(told.append)
+    board.seat("okx", "BTC/USDT", 3_000, now_ns)
+    board.instruct(Instrument("okx", "BTC/USDT", None, None, None, None, Decimal(5)))
+    market.show("okx 100", frozen_side=True)
+    board.reject("okx", "BTC/USDT", "crossed", now_ns)
+    board.fail("okx", "BTC/USDT", "timeout", now_ns, at_once=True)
+    board.spoil("loop_stalled", now_ns)
+    board.doubt("okx", "BTC/USDT", "contradicted", now_ns)
+    board.empty("okx", "BTC/USDT", "gap", now_ns)
+    board.unseat("okx", "BTC/USDT")
+    board.arrange(["kraken"], ["BTC/USDT"], Decimal(50))
+
+    changing = {name for name in dir(Board) if not name.startswith("_")} - READS
+    assert "Seated Seated Instructed Published Rejected Failed Spoiled Doubted Emptied Unseated Arranged" == " ".join(
+        type(one).__name__ for one in told
+    )
+    assert {
+        "arrange", "doubt", "empty", "fail", "instruct", "publish", "reject", "seat", "spoil", "unseat"
+    } == changing  # fmt: skip
+
+
+def test_stall_is_told_whoever_notices_it(clock):
+    """
+    A read that finds the loop stalled spoils the books; so it does in a replay, where nobody looks at that moment.
+    """
+    market, told = Market(clock).show("kraken 100").beat(200), []
+    market.board.watch(told.append)
+    clock.advance(600)
+
+    assert "loop_stalled" == market.reason("kraken")
+    assert [Spoiled("loop_stalled", clock.now_ns())] == told[len(FIVE) :]
+
+
+def test_watcher_is_told_of_seats_and_rules_that_were_there_before(clock):
+    """
+    A recording that begins after the venues were set up begins with them; one that has ended is told no more.
+    """
+    market, told = Market(clock, ("kraken",)), []
+    rules = Instrument("kraken", "BTC/USDT", None, None, None, None, Decimal(5))
+    market.board.instruct(rules)
+    clock.advance(500)
+    market.board.watch(told.append)
+    market.board.unwatch(told.append)
+    market.show("kraken 100")
+
+    assert [Seated("kraken", "BTC/USDT", 5_000, clock.now_ns() - 500 * MS), Instructed(rules)] == told

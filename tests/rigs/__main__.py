@@ -24,6 +24,7 @@ from tests.rigs.outages import outage
 from tests.rigs.power_cut import power_cut
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
+from tests.rigs.replay import replay
 
 RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "kill sqlite": lambda folder: kill("sqlite", folder, 200),
@@ -44,6 +45,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "cut at commit postgresql": lambda folder: cut_at_commit(folder, 180),
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "reload": lambda folder: reload(folder, 20),
+    "replay": lambda folder: replay(folder, 300, quote_every=25),
 }
 
 
