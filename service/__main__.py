@@ -421,64 +421,15 @@ def _execute(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace, method: str, path: str, **request: Any) -> int:
     """Send one request to a running service and show its answer."""
-    from rich.console import Console
-
-    from service import terminal
-
-    status, answer = asyncio.run(_request(options, method, path, **request))
-    if options.json:
-        print(answer.decode())
-        return 0 if status < 400 else EXIT_REFUSED
-    import orjson
-
-    try:
-        message = orjson.loads(answer)
-    except orjson.JSONDecodeError:
-        raise ConfigError([f"what answers there with status {status} is not this service"]) from None
-    if status >= 400:
-        terminal.show_problem(message, Console(stderr=True))
-        return EXIT_REFUSED
-    show = terminal.show_quote if path == "/quote" else terminal.show_execution
-    show(message, Console())
-    return 0
-
-
-async def _request(
-    options: argparse.Namespace,
-    method: str,
-    path: str,
-    *,
-    params: dict[str, str] | None = None,
-    body: dict[str, Any] | None = None,
-) -> tuple[int, bytes]:
-    import aiohttp
+    from service.asking import ask
 
     url = options.url or os.environ.get("IOB_URL")
     if url is None:
         service = _load(options).service
         host = f"[{service.host}]" if ":" in service.host else service.host
         url = f"http://{host}:{service.port}"
-    headers = {"X-API-Key": _api_key(options.key_file)}
-    timeout = aiohttp.ClientTimeout(total=15)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.request(method, url.rstrip("/") + path, params=params, json=body) as response,
-        ):
-            return response.status, await response.read()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise ConfigError([f"no service answers on {url} ({type(error).__name__})"]) from error
-
-
-def _api_key(file: Path | None) -> str:
-    """Read the key from a file or the environment; never from the command line, where others could see it."""
-    try:
-        key = file.read_text("ascii").strip() if file is not None else os.environ.get("IOB_API_KEY", "")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"--key-file: {file} cannot be read"]) from error
-    if not key.isprintable() or not key:
-        raise ConfigError(["give the API key in the variable IOB_API_KEY or with --key-file"])
-    return key
+    done = ask(url, options.key_file, method, path, as_json=options.json, **request)
+    return 0 if done else EXIT_REFUSED
 
 
 if __name__ == "__main__":
