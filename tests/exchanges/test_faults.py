@@ -202,6 +202,7 @@ def test_faulty_venue_is_out_for_its_reason_and_back_soon(seen, venue, fault):
 
 def test_every_fault_is_tried():
     """
-    A fault that nobody tries is not one that is handled.
+    A fault of requests that nobody tries is not one that is handled.
     """
-    assert set(FAULTS) == {fault for _, fault in OUT} | set(ELSEWHERE)
+    of_requests = {name for name, fault in FAULTS.items() if "depth" in fault.scopes}
+    assert of_requests == {fault for _, fault in OUT} | set(ELSEWHERE)

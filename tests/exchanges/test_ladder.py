@@ -80,9 +80,20 @@ def test_ladder_runs_until_it_is_interrupted():
     Started on the simulated venues it draws their levels, and an interrupt ends it without a traceback.
     """
     with run_in_thread() as simulator:
-        command = [sys.executable, "-m", "exchanges", "BTC/USDT", "--venues", "okx,bybit"]
+        # Who starts the tests in the background has them, and so their children, deaf to interrupts.
+        hearing = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        module = 'runpy.run_module("exchanges", run_name="__main__", alter_sys=True)'
         ladder = subprocess.Popen(
-            [*command, "--base-url", simulator.base_url],
+            [
+                sys.executable,
+                "-c",
+                hearing + module,
+                "BTC/USDT",
+                "--venues",
+                "okx,bybit",
+                "--base-url",
+                simulator.base_url,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "FORCE_COLOR": "1"},
