@@ -66,22 +66,27 @@ def _placed(streamed: Shown, asked: Shown) -> tuple[int, int, int, bool]:
     return streamed.book.received_at_ns, asked.book.received_at_ns, 0, False
 
 
-def contradictions(asked: VenueBook, streamed: Sequence[VenueBook]) -> int:
+def contradictions(asked: VenueBook, streamed: Sequence[VenueBook]) -> frozenset[tuple[int, int]]:
     """
-    Count the levels that stood still in the stream while the venue showed something else.
+    Find the levels that stood still in the stream while the venue showed something else.
 
-    A level that the stream changed meanwhile says nothing: nobody knows at which moment the answer was made.
+    A level that the stream changed meanwhile says nothing: nobody knows at which moment the answer was made.  One that
+    came and went between two messages of the stream, which tell of a tenth of a second each, is found here, too: of a
+    book that is wrong, the next answer says the same.
 
     Args:
         asked: The book that the venue answered with.
         streamed: What the stream showed, one after the other, around the moment at which the answer was made.
+
+    Returns:
+        Each as its side (-1 for bids, 1 for asks) and its price.
     """
     bids = [book.bids for book in streamed]
     asks = [book.asks for book in streamed]
-    return _of_side(asked.bids, bids, -1) + _of_side(asked.asks, asks, 1)
+    return frozenset((*_of_side(asked.bids, bids, -1), *_of_side(asked.asks, asks, 1)))
 
 
-def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> int:
+def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> list[tuple[int, int]]:
     """Compare the prices that all of them reach; *away* is 1 where prices rise away from the market."""
     reach = min(side.prices[-1] * away for side in (asked, *streamed))
     shown = _levels(asked, reach, away)
@@ -91,7 +96,7 @@ def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> int:
         for price in set(shown).union(*states)
         if all(state.get(price, 0) == states[0].get(price, 0) for state in states)
     }
-    return sum(shown.get(price, 0) != quantity for price, quantity in still.items())
+    return [(away, price) for price, quantity in still.items() if shown.get(price, 0) != quantity]
 
 
 def _levels(side: Ladder, reach: int, away: int) -> dict[int, int]:

@@ -45,7 +45,9 @@ FROZEN_CHECK_NS = 5_000 * MS
 SETTLE_MS = 1_000
 """How long a stream may take to show what an answer has shown."""
 AGAIN_MS = 500
-"""Before a silent stream is held against another answer, if the last one was of no use."""
+"""Before a stream is held against another answer: one that was of no use, or one that spoke against it."""
+ANSWERS = 2
+"""So many in a row must contradict the same level: one may show what came and went between two changes."""
 HISTORY_NS = 2_000 * MS
 """So long a stream's books are kept, for answers that are older than they seem."""
 UNKEYED_SHARE_MAX = 0.1
@@ -110,6 +112,10 @@ class Streaming:
         self._asked = asked
         self._board = board
         self._clock = clock
+
+    @property
+    def _again_ms(self) -> int:
+        return min(AGAIN_MS, self._stale_after_ms // 8)
 
     @property
     def _all_there_ms(self) -> int:
@@ -244,15 +250,19 @@ class Streaming:
 
     async def _check(self, symbol: str, watch: _Watch) -> None:
         """
-        Hold a symbol's book against an answer to a request.
+        Hold a symbol's book against an answer to a request, and against the next ones if they differ.
 
         Raises:
             VenueFailure: ``rest_disagrees``, ``frozen_side``.
         """
         try:
-            answer = await self._line.book(symbol)
-            asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
-            await self._compare(symbol, watch, asked)
+            wrong = await self._contradicted(symbol, watch)
+            for _ in range(ANSWERS - 1):
+                if wrong:
+                    await asyncio.sleep(self._again_ms / 1_000)  # For an answer of another moment.
+                    wrong &= await self._contradicted(symbol, watch)
+            if wrong:
+                raise self._disagreement(symbol, len(wrong))
             if self._asked.frozen_side(symbol, asked_at_ns := self._clock.now_ns()):
                 self._board.doubt(self._venue, symbol, FROZEN_SIDE_REASON, asked_at_ns)
                 raise _Disagreement(FROZEN_SIDE_REASON, f"one side of {symbol} stands still in the answers, too")
@@ -264,17 +274,27 @@ class Streaming:
             self._board.tally(self._venue).failed[reason] += 1
         finally:
             watch.checked_at_ns = now_ns = self._clock.now_ns()
-            watch.resume_ns = now_ns + min(AGAIN_MS, self._stale_after_ms // 8) * MS
+            watch.resume_ns = now_ns + self._again_ms * MS
             watch.next_check_ns = now_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS
 
-    async def _compare(self, symbol: str, watch: _Watch, asked: Shown) -> None:
-        """Confirm the book if it agrees with the answer; raise if it does not, and the stream had time to show why."""
+    async def _contradicted(self, symbol: str, watch: _Watch) -> frozenset[tuple[int, int]]:
+        """
+        Ask for a symbol's book; confirm the stream's if they agree, else give the levels that speak against it.
+
+        Raises:
+            VenueFailure: Also ``rest_disagrees``, if the stream does not move at all and the answer has.
+        """
+        answer = await self._line.book(symbol)
+        asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
         deadline_ns = self._clock.now_ns() + min(SETTLE_MS, self._stale_after_ms // 4) * MS
         while wrong := _wrong(watch.history, asked):
             left_ns = deadline_ns - self._clock.now_ns()
-            if left_ns <= 0 or reached(watch.history[-1], asked):
-                self._board.doubt(self._venue, symbol, "rest_disagrees", self._clock.now_ns())
-                raise _Disagreement("rest_disagrees", f"{wrong} levels of {symbol} are not as the venue shows them")
+            if reached(watch.history[-1], asked):
+                return wrong
+            if left_ns <= 0:
+                if watch.history[-1].book.received_at_ns > answer.sent_at_ns:
+                    return frozenset()  # It moves, but lags behind.
+                raise self._disagreement(symbol, len(wrong))
             watch.changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_ns / 1_000_000_000):
@@ -283,15 +303,20 @@ class Streaming:
         if wrong is not None and asked.book.received_at_ns > latest.received_at_ns:
             watch.alive_at_ns = max(watch.alive_at_ns, asked.book.received_at_ns)
             self._board.publish(replace(latest, received_at_ns=asked.book.received_at_ns), self._clock.now_ns())
+        return frozenset()
+
+    def _disagreement(self, symbol: str, levels: int) -> _Disagreement:
+        self._board.doubt(self._venue, symbol, "rest_disagrees", self._clock.now_ns())
+        return _Disagreement("rest_disagrees", f"{levels} levels of {symbol} are not as the venue shows them")
 
 
-def _wrong(history: Sequence[Shown], asked: Shown) -> int | None:
-    """Count the levels that speak against a stream; None if some do, but the answer may be older than all of it."""
+def _wrong(history: Sequence[Shown], asked: Shown) -> frozenset[tuple[int, int]] | None:
+    """Find the levels that speak against a stream; None if some do, but the answer may be older than all of it."""
     keyed, shown = around(tuple(history), asked)
     wrong = contradictions(asked.book, [state.book for state in shown or history])
     tolerated = 0 if keyed else UNKEYED_SHARE_MAX * (len(asked.book.bids) + len(asked.book.asks))
-    if wrong <= tolerated:
-        return 0
+    if len(wrong) <= tolerated:
+        return frozenset()
     return wrong if shown else None
 
 

@@ -378,6 +378,25 @@ async def test_change_that_was_lost_without_a_trace_is_found_by_the_cross_check(
         await until(lambda: 2 == bybit.subscribed)
 
 
+async def test_level_that_came_and_went_between_two_changes_says_nothing_against_the_stream(bybit, monkeypatch):
+    """
+    An answer may show a moment that no message of the stream is about; the next one does not show it again.
+    """
+    monkeypatch.setattr(streaming, "CROSS_CHECK_MS", (200, 200))
+    async with streamed(bybit) as stream:
+        await stream.shows("100x1 99x2")
+
+        async def go_on(checks):
+            while bybit.asked < checks:
+                bybit.shown_over_rest = {**bybit.bids, f"99.{bybit.asked % 9 + 1}": "1"}
+                await bybit.change(b98="1" if bybit.bids.get("98") == "2" else "2")
+                await asyncio.sleep(0.02)
+
+        async with asyncio.timeout(30):
+            await go_on(checks=6)
+        assert (0, 1) == (stream.tally.rejected["rest_disagrees"], bybit.subscribed)
+
+
 async def test_answer_of_no_use_says_nothing_against_the_stream(bybit, monkeypatch):
     """
     A venue whose REST fails or shows nonsense is streamed as before.
