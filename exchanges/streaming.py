@@ -146,19 +146,29 @@ class Streaming:
         log.warning("stream.broken", venue=self._venue, reason=failure.reason, detail=failure.detail)
 
     async def trial(self) -> bool:
-        """Tell whether a stream shows every symbol's book in time; nothing of it is published."""
+        """Tell whether a stream shows every symbol's book in time; nothing of it is published, but why it does not."""
+        reason = await self._tried()
+        if reason is not None:
+            self._board.tally(self._venue).failed[reason] += 1
+        return reason is None
+
+    async def _tried(self) -> str | None:
         try:
             stream = await self._line.open_stream()
-        except VenueFailure:
-            return False
+        except VenueFailure as failure:
+            return failure.reason
         try:
             async with asyncio.timeout(self._all_there_ms / 1_000):
                 await asyncio.gather(*(self._first(stream, place) for place in range(len(self._symbols))))
-        except (VenueFailure, BookRejected, TimeoutError):
-            return False
+        except VenueFailure as failure:
+            return failure.reason
+        except BookRejected as rejected:
+            return rejected.reason.value
+        except TimeoutError:
+            return "silent"
         finally:
             await stream.close()
-        return True
+        return None
 
     async def _first(self, stream: CcxtStream, place: int) -> None:
         await asyncio.sleep(place * SUBSCRIBE_MS / 1_000)

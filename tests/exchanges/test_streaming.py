@@ -454,6 +454,7 @@ async def test_venue_whose_stream_is_refused_is_polled_and_streamed_again_later(
             await stream.shows("100x1 99x2")
             assert ("poll", "http_503") == (stream.venue.transport, stream.venue.fallback_reason)
             assert 3 == stream.tally.failed["http_503"]
+            await until(lambda: 4 == stream.tally.failed["http_503"])
             bybit.bids["98"] = "4"
             await stream.shows("100x1 99x2 98x4")
             bybit.refusing = False
@@ -474,7 +475,7 @@ async def test_stream_that_never_shows_a_book_is_left_for_polls_at_once(bybit, m
     async with streamed(bybit) as stream:
         await stream.shows("100x1 99x2")
         assert ("poll", "silent") == (stream.venue.transport, stream.venue.fallback_reason)
-        await until(lambda: bybit.subscribed >= 3)
+        await until(lambda: stream.tally.failed["silent"] >= 3)
         assert "poll" == stream.venue.transport
         assert stream.source.live
 
