@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from exchanges.recorded import LINES
-from exchanges.simulator import FAULTS
+from exchanges.simulator import FAULTS, VENUES
 from exchanges.simulator.scenario_files import shipped_scenarios
 from service.__main__ import _parser
 from service.api.problems import CODES
@@ -151,6 +151,24 @@ def test_recording_page_lists_every_kind_of_line():
     listed = {letter for row in rows("docs/recording.md", r"`[a-z]`.*") for letter in re.findall(r"`(\w)`", row[0])}
 
     assert LINES.keys() == listed
+
+
+def test_faults_page_tells_of_every_fault_at_every_venue():
+    """
+    Two tables, of requests and of streams, have a row for each fault and a cell for each venue that can have it; their
+    reasons are on the page of the logs.
+    """
+    known = set(re.findall(r"`(\w+)`", (ROOT / "docs/logs.md").read_text().partition("Reasons of venues' states")[2]))
+    listed = [[row[0].strip("`"), *row[1:]] for row in rows("docs/faults.md", r"`[a-z_0-9]+`")]
+    expected = [
+        (name, [scope == "depth" or venue in fault.venues for venue in VENUES])
+        for scope in ("depth", "stream")
+        for name, fault in FAULTS.items()
+        if scope in fault.scopes
+    ]
+    assert expected == [(name, [cell != "·" for cell in cells]) for name, *cells in listed]
+    reasons = {reason for _, *cells in listed for cell in cells for reason in re.findall(r"`(\w+)`", cell)}
+    assert {reason for reason in reasons if not re.fullmatch(r"http_\d{3}", reason)} <= known
 
 
 def logged_events():

@@ -14,6 +14,7 @@ from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
 from service.settings_changes import switched
 from service.switching import Switching
+from tests.rigs.broken_feeds import FEED_FAULTS
 
 GAP_S = 0.6
 """How wide a fault's gap is, so that a kill hits it."""
@@ -192,7 +193,7 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, Callable[[], None]] = {
+FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
         acknowledge_before_commit,

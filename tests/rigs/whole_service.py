@@ -33,11 +33,12 @@ class Service:
         simulator_url: str,
         venues: Sequence[str] = _VENUES,
         fault: str | None = None,
+        more: str = "",
     ) -> None:
-        """Be ready to start on a ledger that is there; *fault* is one of ``FAULTS``."""
+        """Be ready to start on a ledger that is there; *fault* is one of ``FAULTS``, *more* ends the settings file."""
         self._settings = folder / "settings.toml"
         self._url, self._simulator_url, self._fault = url, simulator_url, fault
-        self.write(venues)
+        self.write(venues, more)
         self._log = folder / "service.log"
         self._process: asyncio.subprocess.Process | None = None
         self.address = ""
@@ -59,8 +60,19 @@ class Service:
 
     def hang_up(self) -> None:
         """Have it read its settings again, as an operator would."""
+        self._signal(signal.SIGHUP)
+
+    def hold_still(self) -> None:
+        """Stop it where it is; it notices nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on from there."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
+        self._process.send_signal(number)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give its log's lines of this event so far."""
