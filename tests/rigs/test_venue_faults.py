@@ -23,7 +23,7 @@ async def test_faults_break_nothing_and_are_seen(run):
 
     kept = ("unseen", "not_back", "failed", "errors")
     assert {name: figures[name] for name in kept} == {"unseen": [], "not_back": [], "failed": {}, "errors": []}
-    assert ["bad_checksum"] == figures["reasons"][FEW[1]]
+    assert ["bad_checksum"] == figures["reasons"]["stream lost kraken"]
 
 
 @pytest.mark.parametrize(("fault", "figure"), [("loop_blocked", "blocked_max_ms"), ("anything_goes", "unseen")])

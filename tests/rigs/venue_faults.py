@@ -254,7 +254,7 @@ def _judged(run: _Run, asker: Asker, samples: Sequence[Sample], alive: bool) -> 
         "blocked_most": _blocked_most(run, samples),
         "growth_kb": samples[-1].rss_kb - samples[0].rss_kb,
         "rss_max_kb": max(sample.rss_kb for sample in samples),
-        "reasons": {case: sorted(seen.reasons) for case, seen in run.seen.items()},
+        "reasons": {" ".join(case): sorted(seen.reasons) for case, seen in run.seen.items()},
     }
     sound = alive and not (unseen or slow_back or asker.refusals or asker.failed or run.watcher.errors) and took_ms
     quick = figures["blocked_max_ms"] <= BLOCKED_MAX_MS and (figures["p99_ms"] or 0) <= P99_MAX_MS
