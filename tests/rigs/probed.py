@@ -35,6 +35,8 @@ class Sample(NamedTuple):
             may wait for a processor, and be late without a fault of its own.
         rss_kb: Resident memory.
         files: Open file descriptors, sockets among them.
+        tasks: Those of the event loop.  What is held for clients' connections is theirs, and not counted in any of
+            these.
     """
 
     late_ms: float
@@ -185,15 +187,17 @@ class Probe:
     def sample(self) -> Sample:
         """Give the measurements, and begin anew."""
         files = [_target(file) for file in Path("/proc/self/fd").iterdir()]
+        tasks = [task.get_coro() for task in asyncio.all_tasks()]
+        clients = sum(getattr(coroutine, "__qualname__", "") == "RequestHandler.start" for coroutine in tasks)
         status = Path("/proc/self/status").read_text()
         rss_kb = int(status.split("VmRSS:")[1].split()[0])
         taken = Sample(
             round(self.late_ms, 1),
             round(self.blocked_ms, 1),
             rss_kb,
-            len(files),
-            sum(target.startswith("socket:") for target in files),
-            len(asyncio.all_tasks()),
+            len(files) - clients,
+            sum(target.startswith("socket:") for target in files) - clients,
+            len(tasks) - clients,
         )
         self.late_ms = self.blocked_ms = 0.0
         return taken
