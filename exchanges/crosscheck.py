@@ -66,7 +66,7 @@ def _placed(streamed: Shown, asked: Shown) -> tuple[int, int, int, bool]:
     return streamed.book.received_at_ns, asked.book.received_at_ns, 0, False
 
 
-def contradictions(asked: VenueBook, streamed: Sequence[VenueBook]) -> frozenset[tuple[int, int]]:
+def contradictions(asked: VenueBook, streamed: Sequence[VenueBook]) -> frozenset[tuple[int, int, int]]:
     """
     Find the levels that stood still in the stream while the venue showed something else.
 
@@ -79,14 +79,14 @@ def contradictions(asked: VenueBook, streamed: Sequence[VenueBook]) -> frozenset
         streamed: What the stream showed, one after the other, around the moment at which the answer was made.
 
     Returns:
-        Each as its side (-1 for bids, 1 for asks) and its price.
+        Each as its side (-1 for bids, 1 for asks), its price, and the quantity that the venue showed, 0 if none.
     """
     bids = [book.bids for book in streamed]
     asks = [book.asks for book in streamed]
     return frozenset((*_of_side(asked.bids, bids, -1), *_of_side(asked.asks, asks, 1)))
 
 
-def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> list[tuple[int, int]]:
+def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> list[tuple[int, int, int]]:
     """Compare the prices that all of them reach; *away* is 1 where prices rise away from the market."""
     reach = min(side.prices[-1] * away for side in (asked, *streamed))
     shown = _levels(asked, reach, away)
@@ -96,7 +96,7 @@ def _of_side(asked: Ladder, streamed: Sequence[Ladder], away: int) -> list[tuple
         for price in set(shown).union(*states)
         if all(state.get(price, 0) == states[0].get(price, 0) for state in states)
     }
-    return [(away, price) for price, quantity in still.items() if shown.get(price, 0) != quantity]
+    return [(away, price, shown.get(price, 0)) for price, quantity in still.items() if shown.get(price, 0) != quantity]
 
 
 def _levels(side: Ladder, reach: int, away: int) -> dict[int, int]:

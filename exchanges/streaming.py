@@ -287,7 +287,7 @@ class Streaming:
             watch.resume_ns = now_ns + self._again_ms * MS
             watch.next_check_ns = now_ns + round(random.uniform(*CROSS_CHECK_MS)) * MS
 
-    async def _contradicted(self, symbol: str, watch: _Watch) -> frozenset[tuple[int, int]]:
+    async def _contradicted(self, symbol: str, watch: _Watch) -> frozenset[tuple[int, int, int]]:
         """
         Ask for a symbol's book; confirm the stream's if they agree, else give the levels that speak against it.
 
@@ -320,7 +320,7 @@ class Streaming:
         return _Disagreement("rest_disagrees", f"{levels} levels of {symbol} are not as the venue shows them")
 
 
-def _wrong(history: Sequence[Shown], asked: Shown) -> frozenset[tuple[int, int]] | None:
+def _wrong(history: Sequence[Shown], asked: Shown) -> frozenset[tuple[int, int, int]] | None:
     """Find the levels that speak against a stream; None if some do, but the answer may be older than all of it."""
     keyed, shown = around(tuple(history), asked)
     wrong = contradictions(asked.book, [state.book for state in shown or history])

@@ -53,8 +53,18 @@ def test_asks_are_held_against_each_other_too():
     """
     A missing ask counts as a missing bid does, and the dearer end of a side is the one that may be cut.
     """
-    assert {(1, units(Decimal(102)))} == contradictions(book(STEADY, "101 x 1, 103 x 1"), [book(STEADY)])
+    assert {(1, units(Decimal(102)), 0)} == contradictions(book(STEADY, "101 x 1, 103 x 1"), [book(STEADY)])
     assert not contradictions(book(STEADY, "101 x 1, 102 x 1"), [book(STEADY)])
+
+
+def test_levels_that_come_and_go_are_not_the_same_ones_twice():
+    """
+    What one answer happened to show between two changes is told apart from what the next one shows there.
+    """
+    one = contradictions(book("100 x 5, 99 x 7, 98 x 3"), [book("100 x 5, 98 x 3")])
+    other = contradictions(book("100 x 5, 99 x 8, 98 x 3"), [book("100 x 5, 98 x 3")])
+    assert 1 == len(one) == len(other)
+    assert not one & other
 
 
 def shown(*, sequence=None, time_ms=None, at_ms=0):

@@ -427,7 +427,7 @@ async def test_side_that_stands_still_is_asked_about(bybit, monkeypatch, over_re
                 number += 1
                 await bybit.change(b98=str(number))
                 if not over_rest:
-                    bybit.asks = {"101": str(number), "102": "2"}
+                    bybit.asks = {"101": str(number), "102": "5"}
                 await asyncio.sleep(0.02)
 
         async with asyncio.timeout(15):

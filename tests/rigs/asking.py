@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -88,6 +88,8 @@ class Asker:
     The client.
 
     Args:
+        query: Beside symbol and quantity.
+        keep_fills: Whether every single fill is remembered, which takes a megabyte a second.
         refusals: Counts of codes of answers without a price.
         failed: What went wrong otherwise: connections, status 500, numbers that are none.
     """
@@ -95,6 +97,7 @@ class Asker:
     address: str
     key: str
     query: Mapping[str, str] = field(default_factory=dict)
+    keep_fills: bool = False
     answers: list[Quoted] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -114,7 +117,8 @@ class Asker:
             self.failed[f"{response.status} {body[:200]!r}"] += 1
         if response.status != 200:
             self.refusals[str(answer.get("code"))] += 1
-        self.answers.append(_quoted(asked_at_ms, received_at_ms, response.status, answer))
+        quoted = _quoted(asked_at_ms, received_at_ms, response.status, answer)
+        self.answers.append(quoted if self.keep_fills else replace(quoted, fills=()))
 
     @asynccontextmanager
     async def asking(self, every_ms: int, symbols: Sequence[str] = tuple(QUANTITIES)) -> AsyncIterator[None]:

@@ -124,7 +124,7 @@ async def _one(folder: Path, kind: Silence, length: Length, fault: str | None) -
         async with simulated_venues(waves.moves(_MARKET_LASTS_MS)) as simulated:
             venues = streamed_and_polled(simulated.base_url, length.stale_after_ms)
             async with Service(made.url, folder, "", (), fault, venues) as service:
-                asker = Asker(service.address, made.keys["ann"])
+                asker = Asker(service.address, made.keys["ann"], keep_fills=True)
                 async with asker.asking(EVERY_MS):
                     live = await asker.until(lambda answer: answer.whole, LIVE_WITHIN_S)
                     began_ms, ended_ms, back = await _silent(kind, length, simulated, service, asker)

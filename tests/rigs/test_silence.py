@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from tests.rigs.silence import KINDS, STOPPED, Length, silence
+from tests.rigs.simulated import Waves
 
-SHORT = Length(silent_ms=3_500, stale_after_ms=1_500, back_within_s=40.0, slack_ms=1_500)
+FALLS = Waves(Decimal(95), every_ms=7_000, over_ms=2_500)
+SHORT = Length(silent_ms=3_500, stale_after_ms=1_500, back_within_s=40.0, slack_ms=1_500, storm=FALLS)
 """What a busy machine adds counts as slack here."""
 DATA_STOPS = next(kind for kind in KINDS if kind.name == "data stops, pongs come, requests too, all venues")
 
