@@ -141,7 +141,7 @@ async def test_recording_is_served_as_it_was(recording, tmp_path):
     """
     The same venues quote through the same conversion, at the recording's time; every answer and the record say replay.
     """
-    settings = replay_settings(recording, None, tmp_path, "5", {"IOB_SERVICE__PORT": "0"})
+    settings = replay_settings(recording, None, tmp_path, "1", {"IOB_SERVICE__PORT": "0"})
     async with running(settings, {}) as address:
         key = await key_for(settings, tmp_path / "ledger.db")
         path = "/quote?symbol=BTC/USDT&quantity=1"
