@@ -58,13 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     listening = _Parser(add_help=False)
     listening.add_argument("--host", help="address to listen on")
     listening.add_argument("--port", type=_port, help="port to listen on")
-    client = _Parser(add_help=False)
-    client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
-    client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
-    client.add_argument("--json", action="store_true", help="print the service's answer as it came")
     parser = _Parser(prog="internal-orderbook", description="What an order would really cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_running(commands, common, listening)
+    _add_keeping(commands, common)
+    _add_asking(commands, common)
+    return parser
 
+
+def _add_running(commands: Any, common: _Parser, listening: _Parser) -> None:
+    """Add what runs until it is stopped."""
     demo = commands.add_parser("demo", parents=[common, listening], help="simulated venues and the service, at once")
     demo.add_argument("--data", type=Path, default=Path("var/demo"), help="folder of ledger and keys")
     _add_market(demo)
@@ -91,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
 
+
+def _add_keeping(commands: Any, common: _Parser) -> None:
+    """Add what looks after keys and the record."""
     keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(
         required=True, metavar="VERB"
     )
@@ -110,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
     verify.set_defaults(run=_ledger_verify)
+
+
+def _add_asking(commands: Any, common: _Parser) -> None:
+    """Add what asks a running service."""
+    client = _Parser(add_help=False)
+    client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
+    client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
+    client.add_argument("--json", action="store_true", help="print the service's answer as it came")
 
     quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
     quote.add_argument("symbol")
@@ -133,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("--client-order-id", help="send the same one again to repeat safely (default: a new one)")
     execute.add_argument("--dry-run", action="store_true")
     execute.set_defaults(run=_execute)
-    return parser
 
 
 def _add_market(command: argparse.ArgumentParser) -> None:
