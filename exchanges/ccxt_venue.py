@@ -340,9 +340,9 @@ class CcxtStream:
     async def close(self) -> None:
         """Cut the connections at once; nobody waits for the other end's goodbye."""
         self._broken = self._broken or VenueFailure("closed")
-        await self._session.close()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._session.close()
                 await self._ccxt.close()
         except (TimeoutError, ccxt.BaseError, aiohttp.ClientError, OSError):
             pass  # Its sockets are gone already.
