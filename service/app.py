@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic_ns
 from typing import Protocol
 
 import structlog
@@ -20,7 +21,7 @@ from aiohttp import web
 from aiohttp_apispec import validation_middleware
 
 from exchanges.board import Board
-from exchanges.clock import Clock, SystemClock
+from exchanges.clock import MS, Clock, SystemClock
 from exchanges.errors import RecordingError, VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recording import Recording
@@ -28,6 +29,7 @@ from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
 from service.api.addresses import Network, networks
+from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
 from service.api.limits import LimitRules
@@ -58,6 +60,8 @@ from service.settings import Settings
 from service.switching import Switching
 
 SHUTDOWN_WITHIN_S = 10.0
+FEEL_EVERY_MS = 10
+ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 
 log = structlog.get_logger()
 
@@ -182,7 +186,10 @@ def create_app(
     guard = Guard(ring)
     guard.serve(*_door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
-    app = web.Application(middlewares=[contract(guard), validation_middleware], client_max_size=BODY_MAX_BYTES)
+    admission = Admission(monotonic_ns())
+    app = web.Application(
+        middlewares=[contract(guard, admission), validation_middleware], client_max_size=BODY_MAX_BYTES
+    )
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
     openapi = OpenApi(
@@ -205,8 +212,24 @@ def create_app(
         switching=switching,
         openapi=openapi.document,
     )
-    app[GUARD], app[KEEPER] = guard, keeper
+    app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
+    app.cleanup_ctx.append(_feeling)
     return app
+
+
+async def _feeling(app: web.Application) -> AsyncIterator[None]:
+    """Let the admission feel how late the event loop is, for as long as the application runs."""
+
+    async def feel() -> None:
+        while True:
+            due_ns = monotonic_ns() + FEEL_EVERY_MS * MS
+            await asyncio.sleep(FEEL_EVERY_MS / 1_000)
+            now_ns = monotonic_ns()
+            app[ADMISSION].feel(now_ns - due_ns, now_ns)
+
+    task = asyncio.create_task(feel(), name="feeling")
+    yield
+    await _cancelled(task)
 
 
 def _switched_on(settings: Settings) -> list[str]:

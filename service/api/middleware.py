@@ -6,13 +6,14 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from service.api.admission import Admission
 from service.api.guard import Guard, RateLimited
 from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
@@ -52,7 +53,7 @@ def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Hand
     return mark
 
 
-def contract(guard: Guard) -> Any:
+def contract(guard: Guard, admission: Admission) -> Any:
     """Make the middleware that stands around all others."""
 
     @web.middleware
@@ -62,7 +63,7 @@ def contract(guard: Guard) -> Any:
         record: dict[str, Any] = {}
         request[RECORD] = record
         try:
-            response = await _answer(request, handler, guard)
+            response = await _answer(request, handler, guard, admission)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -95,19 +96,21 @@ def contract(guard: Guard) -> Any:
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, guard: Guard, admission: Admission) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
     if failed is not None:
         raise failed
     target = request.match_info.handler
-    schemas = getattr(target, "__schemas__", ())
+    scopes, schemas = getattr(target, "__scopes__", ()), getattr(target, "__schemas__", ())
+    if scopes and not admission.admits(target.__kind__, request.protocol.arrived_ns, monotonic_ns()):  # type: ignore[attr-defined]
+        # Before all else: what it would be refused for, or granted, costs the time that is missing.
+        raise Unavailable("overloaded", CODES["overloaded"].meaning)
     if any(schema["location"] == "json" for schema in schemas):
         check_media_type(request)
         await _read_body(request)
-    scopes = getattr(target, "__scopes__", ())
     if scopes:
-        _admit(request, guard, scopes, getattr(target, "__kind__", "quote"))
+        _admit(request, guard, scopes, target.__kind__)  # type: ignore[attr-defined]
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
     if schemas:

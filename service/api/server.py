@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from time import monotonic_ns
 from typing import Any
 
 import structlog
@@ -37,6 +38,14 @@ def _refuse(code: str, status: int, error: BaseException | None) -> web.Response
 
 class _Connection(RequestHandler):
     """A connection whose parser errors become problems: aiohttp's own answer and log line repeat what was sent."""
+
+    arrived_ns = 0
+    """When the latest bytes came (``time.monotonic_ns``)."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and note when."""
+        self.arrived_ns = monotonic_ns()
+        super().data_received(data)
 
     def handle_error(
         self,
