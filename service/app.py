@@ -186,7 +186,7 @@ def create_app(
     guard = Guard(ring)
     guard.serve(*_door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
-    admission = Admission(monotonic_ns())
+    admission = Admission()
     app = web.Application(
         middlewares=[contract(guard, admission), validation_middleware], client_max_size=BODY_MAX_BYTES
     )

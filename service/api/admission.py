@@ -29,20 +29,21 @@ WAIT_MAX_NS: Final[dict[Kind, int]] = {"quote": TARGET_NS, "execute": 20 * TARGE
 class Admission:
     """Knows how late things are."""
 
-    def __init__(self, now_ns: int) -> None:
-        """Begin at *now_ns*, with nothing late."""
-        self._in_time_at_ns = now_ns
+    def __init__(self) -> None:
+        self._late_since_ns: int | None = None
         self._asked = 0
 
     def feel(self, late_ns: int, now_ns: int) -> None:
         """Take note that the loop came *late_ns* later than it was asked to."""
         if late_ns <= TARGET_NS or self._asked < REQUESTS_MIN:
-            self._in_time_at_ns = now_ns
+            self._late_since_ns = None
+        elif self._late_since_ns is None:
+            self._late_since_ns = now_ns
         self._asked = 0
 
     def overloaded(self, now_ns: int) -> bool:
         """Tell whether nothing has been in time for a whole interval."""
-        return now_ns - self._in_time_at_ns > INTERVAL_NS
+        return self._late_since_ns is not None and now_ns - self._late_since_ns > INTERVAL_NS
 
     def admits(self, kind: Kind, arrived_ns: int, now_ns: int) -> bool:
         """Tell whether a request that arrived then may begin now."""

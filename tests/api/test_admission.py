@@ -14,8 +14,8 @@ LATE_NS = TARGET_NS + MS
 
 def late_since(began_ns, until_ns, asked=REQUESTS_MIN):
     """Give an admission to which nothing has come in time since then, with so many requests each time."""
-    admission = Admission(began_ns)
-    for now_ns in range(began_ns + 10 * MS, until_ns + 1, 10 * MS):
+    admission = Admission()
+    for now_ns in range(began_ns, until_ns + 1, 10 * MS):
         for _ in range(asked):
             admission.admits("quote", now_ns, now_ns)
         admission.feel(LATE_NS, now_ns)
@@ -76,11 +76,25 @@ def test_lateness_without_a_queue_is_no_overload():
     assert admission.admits("quote", 0, now_ns)
 
 
+def test_one_long_stall_is_no_overload():
+    """
+    After a pause of seconds, for whatever reason, what has come meanwhile is answered.
+    """
+    admission = Admission()
+    admission.feel(0, 0)
+    for _ in range(REQUESTS_MIN):
+        assert admission.admits("quote", 10 * MS, 50 * INTERVAL_NS)
+    admission.feel(50 * INTERVAL_NS, 50 * INTERVAL_NS)
+
+    assert admission.admits("quote", 10 * MS, 50 * INTERVAL_NS + MS)
+
+
 async def test_overloaded_service_says_so_and_lives(house, monkeypatch):
     """
     What has waited too long is refused with a time to come again; life and readiness are told all the same.
     """
-    admission = Admission(monotonic_ns() - 10 * INTERVAL_NS)
+    now_ns = monotonic_ns()
+    admission = late_since(now_ns - 10 * INTERVAL_NS, now_ns)
     monkeypatch.setattr(house.app[ADMISSION], "overloaded", admission.overloaded)
     for kind in WAIT_MAX_NS:
         monkeypatch.setitem(WAIT_MAX_NS, kind, -1)
