@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -25,8 +24,6 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
 
-BODY_WITHIN_S = 10.0
-"""How long a body may take to come; a broken one may never end, and aiohttp would wait for ever."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger()
@@ -42,8 +39,14 @@ def needs(*scopes: str | None) -> Callable[[Handler], Handler]:
     return mark
 
 
-def contract(keys: KeyRing) -> Any:
-    """Make the middleware that stands around all others."""
+def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
+    """
+    Make the middleware that stands around all others.
+
+    Args:
+        closing: Says whether the service is stopping: then nothing new is begun.  Orders are the desk's to refuse,
+            which knows those that are on record.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -52,7 +55,7 @@ def contract(keys: KeyRing) -> Any:
         record: dict[str, Any] = {}
         request[RECORD] = record
         try:
-            response = await _answer(request, handler, keys)
+            response = await _answer(request, handler, keys, closing)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -80,7 +83,9 @@ def contract(keys: KeyRing) -> Any:
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, handler: Handler, keys: KeyRing, closing: Callable[[], bool]
+) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
     if failed is not None:
@@ -98,6 +103,8 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
         for scope in scopes:
             if scope not in principal.scopes:
                 raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+        if "execute" not in scopes and closing():
+            raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
     return await handler(request)
@@ -105,8 +112,7 @@ async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.
 
 async def _read_body(request: web.Request) -> None:
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            await request.read()
+        await request.read()  # No longer than a connection lets it take.
     except (OSError, HttpProcessingError):
         raise RequestError("malformed_request", "the body broke off, or did not come in time") from None
 
