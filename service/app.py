@@ -27,7 +27,10 @@ from exchanges.recording import Recording
 from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
+from service.api.addresses import Network, networks
+from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
+from service.api.limits import LimitRules
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
@@ -120,9 +123,9 @@ def listings(settings: Settings) -> dict[str, dict[str, str]]:
     return {symbol: {venue.name: venue.own(symbol) for venue in venues} for symbol in settings.market.symbols}
 
 
-def room(settings: Settings) -> Room:
+def room(settings: Settings, guard: Guard) -> Room:
     """Give how many connections there may be."""
-    return Room(settings.service.connections_per_address_max, settings.service.connections_max)
+    return Room(settings.service.connections_per_address_max, settings.service.connections_max, guard.is_proxy)
 
 
 def _amounts(amounts: Mapping[str, Decimal]) -> dict[str, int]:
@@ -184,9 +187,11 @@ def create_app(
     firm = FirmQuotes(floor, firm_message)
     keeper = Keeper(floor, firm, board)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
-    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor))
+    guard = Guard(ring)
+    guard.serve(*_door(settings))
+    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
     app = web.Application(
-        middlewares=[contract(ring, lambda: floor.closing), validation_middleware], client_max_size=BODY_MAX_BYTES
+        middlewares=[contract(guard, lambda: floor.closing), validation_middleware], client_max_size=BODY_MAX_BYTES
     )
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
@@ -210,7 +215,7 @@ def create_app(
         switching=switching,
         openapi=openapi.document,
     )
-    app[KEEPER] = keeper
+    app[GUARD], app[KEEPER] = guard, keeper
     return app
 
 
@@ -218,7 +223,14 @@ def _switched_on(settings: Settings) -> list[str]:
     return [name for name, venue in settings.venues.items() if venue.enabled]
 
 
-async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserved: bool) -> None:
+def _door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
+    """Give how often clients are answered, and whose word about addresses is taken."""
+    limits = settings.limits
+    rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
+    return rules, networks(settings.service.trusted_proxies)
+
+
+async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:
     """Have the feeds and all that answers requests go by other settings, as ``Switching`` wants it."""
     configs, market = venue_configs(settings), settings.market
     try:
@@ -230,6 +242,7 @@ async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserve
     floor.serve(desk_rules(settings), _switched_on(settings))
     floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
     floor.ledger.begin_with(starting_balances(settings))
+    guard.serve(*_door(settings))
     logs.set_level(settings.logs.level)
 
 
@@ -292,7 +305,7 @@ async def running(
         signing_key = quote_key(pepper.secret, ledger.ledger_id)
         app = create_app(settings, feeds, ledger, ring, signing_key, clock, read)
         await stack.enter_async_context(app[KEEPER].keeping(ring))
-        runner = Runner(app, room(settings), shutdown_timeout=CUT_AFTER_S)
+        runner = Runner(app, room(settings, app[GUARD]), shutdown_timeout=CUT_AFTER_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -12,15 +12,19 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from service.api.guard import Guard, RateLimited
+from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
 from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
 from service.api.render import quote_message, source_message
 from service.errors import RequestError, Unavailable
-from service.keys import KeyRing, Principal
+from service.keys import Principal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+LIMIT: Final = web.RequestKey("limit", tuple)
+"""The header fields ``RateLimit-Policy`` and ``RateLimit`` of the answer."""
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
 
@@ -29,17 +33,23 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
 
-def needs(*scopes: str | None) -> Callable[[Handler], Handler]:
-    """Mark a handler with the scopes that its callers' keys must have; None opens it to everyone."""
+def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Handler]:
+    """
+    Mark a handler with the scopes that its callers' keys must have; None opens it to everyone.
+
+    Args:
+        kind: Which of a key's limits its requests count against.
+    """
 
     def mark(handler: Handler) -> Handler:
         handler.__scopes__ = [scope for scope in scopes if scope is not None]  # type: ignore[attr-defined]
+        handler.__kind__ = kind  # type: ignore[attr-defined]
         return handler
 
     return mark
 
 
-def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
+def contract(guard: Guard, closing: Callable[[], bool]) -> Any:
     """
     Make the middleware that stands around all others.
 
@@ -55,7 +65,7 @@ def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
         record: dict[str, Any] = {}
         request[RECORD] = record
         try:
-            response = await _answer(request, handler, keys, closing)
+            response = await _answer(request, handler, guard, closing)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -66,8 +76,13 @@ def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
             log.exception("request.failed", request_id=request_id)
             record["code"] = "internal_error"
             response = _problem("internal_error", "an error of the service; it has been logged", request_id)
-        response.headers["X-Request-Id"] = request_id
-        response.headers.setdefault("Cache-Control", "no-store")
+        if not response.prepared:
+            headers = response.headers
+            headers["X-Request-Id"] = request_id
+            headers.setdefault("Cache-Control", "no-store")
+            limit = request.get(LIMIT)
+            if limit is not None:
+                headers["RateLimit-Policy"], headers["RateLimit"] = limit
         log.info(
             "request",
             request_id=request_id,
@@ -75,7 +90,7 @@ def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
             route=_route(request),
             status=response.status,
             duration_ms=(perf_counter_ns() - started_ns) / 1_000_000,
-            remote=request.remote,
+            remote=guard.address(request),
             **record,
         )
         return response
@@ -84,7 +99,7 @@ def contract(keys: KeyRing, closing: Callable[[], bool]) -> Any:
 
 
 async def _answer(
-    request: web.Request, handler: Handler, keys: KeyRing, closing: Callable[[], bool]
+    request: web.Request, handler: Handler, guard: Guard, closing: Callable[[], bool]
 ) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
@@ -97,35 +112,41 @@ async def _answer(
         await _read_body(request)
     scopes = getattr(target, "__scopes__", ())
     if scopes:
-        principal = _principal(request, keys)
-        request[PRINCIPAL] = principal
-        request[RECORD].update(account=principal.account, key_id=principal.key_id)
-        for scope in scopes:
-            if scope not in principal.scopes:
-                raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+        _admit(request, guard, scopes, getattr(target, "__kind__", "quote"))
         if "execute" not in scopes and closing():
             raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
-    return await handler(request)
+    if schemas:
+        plain = await request.app["_apispec_parser"].read_plain(request)
+        if plain is not None:
+            for name, values in plain.items():
+                request[name] = values
+            return await target(request)
+    return await handler(request)  # Through aiohttp-apispec's validation, which refuses it or reads it with more care.
+
+
+def _admit(request: web.Request, guard: Guard, scopes: Sequence[str], kind: Kind) -> None:
+    """Find whose request it is, whether the key may do this, and whether not too often."""
+    principal = guard.identify(request)
+    request[PRINCIPAL] = principal
+    request[RECORD].update(account=principal.account, key_id=principal.key_id)
+    for scope in scopes:
+        if scope not in principal.scopes:
+            raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+    limit = guard.count(principal, kind)
+    if limit is not None:
+        request[LIMIT] = limit
 
 
 async def _read_body(request: web.Request) -> None:
+    if request.content.is_eof():  # All of it has come already.
+        await request.read()
+        return
     try:
         await request.read()  # No longer than a connection lets it take.
     except (OSError, HttpProcessingError):
         raise RequestError("malformed_request", "the body broke off, or did not come in time") from None
-
-
-def _principal(request: web.Request, keys: KeyRing) -> Principal:
-    offered = request.headers.getall("X-API-Key", [])
-    for value in request.headers.getall("Authorization", []):
-        scheme, _, credentials = value.partition(" ")
-        offered.append(credentials.strip() if scheme.lower() == "bearer" else "")
-    principal = keys.check(offered[0]) if offered and len(set(offered)) == 1 else None
-    if principal is None:
-        raise RequestError("unauthenticated", "send a valid API key as X-API-Key, or as a bearer token")
-    return principal
 
 
 def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> web.Response:
@@ -133,7 +154,10 @@ def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> we
     extra = {name: value for name, value in error.context.items() if value is not None}
     if "fresh_quote" in extra:
         extra["fresh_quote"] = quote_message(extra["fresh_quote"])
-    return _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
+    response = _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
+    if isinstance(error, RateLimited):
+        response.headers.update(error.headers)
+    return response
 
 
 def _unavailable(error: Unavailable, request_id: str, record: dict[str, Any]) -> web.Response:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import resource
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import structlog
@@ -22,6 +21,7 @@ from service.api.connection import (
     Connection,
     refuse,
 )
+from service.api.limits import network_of
 
 SWEEP_EVERY_S: Final = 1.0
 _CUT_AT_ONCE: Final = 20
@@ -32,8 +32,6 @@ _DESCRIPTORS_KEPT: Final = 256
 _LOOK_EVERY_S: Final = 0.02
 _UNREAD_S: Final = 2.0
 """At the end, nobody who does not read an answer is waited for longer."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 log = structlog.get_logger()
 
@@ -46,12 +44,12 @@ class Room:
     Args:
         per_address: From one IPv4 address, or from one IPv6 network of 64 bits.
         total: From all.
-        proxies: Addresses that stand for many clients; they are counted in total alone.
+        is_proxy: Tells whether an address stands for many clients; then it is counted in total alone.
     """
 
     per_address: int = 2_500
     total: int = 5_000
-    proxies: tuple[Network, ...] = ()
+    is_proxy: Callable[[str], bool] = field(default=lambda address: False)
 
 
 class Server(web.Server):
@@ -78,7 +76,8 @@ class Server(web.Server):
     def admit(self, transport: asyncio.BaseTransport) -> str | None:
         """Count a connection; gives whom it is counted for, or None if there is no room."""
         peer = transport.get_extra_info("peername")
-        group = _group(peer[0] if isinstance(peer, tuple) else "", self._room.proxies)
+        address = peer[0] if isinstance(peer, tuple) else ""
+        group = "" if self._room.is_proxy(address) else network_of(address)
         if self._open >= self._total or (group and self._groups[group] >= self._room.per_address):
             self._turned_away += 1
             return None
@@ -191,19 +190,6 @@ class Runner(web.AppRunner):
             return response
 
         return Server(answer, self._room, request_factory=made.request_factory, **made._kwargs)
-
-
-def _group(address: str, proxies: Iterable[Network]) -> str:
-    """Give whom an address is counted for; nobody for a proxy, and for what is no address."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    if any(parsed in network for network in proxies):
-        return ""
-    return str(parsed) if parsed.version == 4 else parsed.exploded[:19]
 
 
 def affordable(wanted: int) -> int:

@@ -27,6 +27,7 @@ from yarl import URL
 from exchanges.board import Board
 from exchanges.instruments import Instrument
 from service import logs
+from service.api.guard import GUARD
 from service.api.handlers import API
 from service.api.problems import CODES
 from service.api.server import Runner
@@ -44,6 +45,7 @@ QUANTITY_MIN = {"kraken": "0.0001", "coinbase": None, "okx": "0.00001"}
 SETTINGS = {
     "market": {"symbols": ["BTC/USDT", "ETH/USDT"]},
     "pricing": {"markup_bps": 2},
+    "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
     "accounts": {"starting_balances": {"USDT": "100000000", "BTC": "10000", "ETH": "10000"}},
     "venues": {
         "kraken": {"exchange": "kraken"},
@@ -476,7 +478,7 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
     app = create_app(settings, feeds, ledger, ring, signing_key, clock, lambda: load_settings(written, {}))
     house = House(clock, board, ledger, ring, app, tmp_path, log_bytes, feeds, keys=texts)
     house.show()
-    house.client = await aiohttp_client(Server(app, room(settings)))
+    house.client = await aiohttp_client(Server(app, room(settings, app[GUARD])))
     yield house
     await house.client.close()
     await real.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from service.api.connection import (
     LINE_MAX_BYTES,
     PIPELINED_MAX,
 )
-from service.api.server import _UNREAD_S, _group
+from service.api.server import _UNREAD_S
 
 IN_TIME_S, LATE_S = -0.5, 0.5
 """Before and after a limit: far enough for a slow machine."""
@@ -348,30 +347,16 @@ async def test_all_addresses_have_so_many_connections(house):
             assert 503 == (await fifth.answer())[0]
 
 
-PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
-
-
-@pytest.mark.parametrize(
-    ("address", "group"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:0db8:0001:0002"),
-        ("2001:db8:1:2::", "2001:0db8:0001:0002"),
-        ("fe80::1%eth0", "fe80:0000:0000:0000"),
-        ("::1", "0000:0000:0000:0000"),
-        # Proxies stand for many, and what is no address for nobody.
-        ("10.1.2.3", ""),
-        ("::ffff:10.1.2.3", ""),
-        ("fd00::1", ""),
-        ("", ""),
-    ],
-)
-def test_connections_are_counted_for_whom_they_come_from(address, group):
+@pytest.mark.parametrize("house", [{"service": {**ROOM["service"], "trusted_proxies": ["127.0.0.1"]}}], indirect=True)
+async def test_proxy_has_the_room_of_all_its_clients(house):
     """
-    An address counts for itself, and one of IPv6 for its network.
+    An address that stands for many clients is only counted among all.
     """
-    assert group == _group(address, PROXIES)
+    async with wire(house), wire(house), wire(house):
+        await until(connected(house, 3))
+        async with wire(house) as fourth:
+            fourth.send(ALIVE)
+            assert 200 == (await fourth.answer())[0]
 
 
 # What HTTP leaves open

@@ -52,7 +52,9 @@ async def shutdown(kind: str, folder: Path, *, dead: int = DEAD, fault: str | No
                 heard = await _heard_meanwhile(service.address, next(iter(made.keys.values())), exiting)
                 status = await asyncio.wait_for(exiting, 4 * EXITS_WITHIN_S)
                 took_s = time.monotonic() - began
-                failed = [one for one in await asyncio.gather(*under_way, return_exceptions=True) if not _is_answer(one)]
+                failed = [
+                    one for one in await asyncio.gather(*under_way, return_exceptions=True) if not _is_answer(one)
+                ]
         finally:
             await service.kill()
         answered = len(clients.answers)
