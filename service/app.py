@@ -309,7 +309,7 @@ async def running(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
-        stack.push_async_callback(_finish, app, runner)
+        stack.push_async_callback(finish, app, runner)
         switching = app[API].switching
         async with switching.waiting():
             await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
@@ -320,7 +320,7 @@ async def running(
         log.info("service.stopping")
 
 
-async def _finish(app: web.Application, runner: Runner) -> None:
+async def finish(app: web.Application, runner: Runner) -> None:
     """Begin nothing new, and finish what is under way; whoever keeps us waiting for too long is left alone."""
     app[API].desk.close()
     await runner.finish(FINISHED_WITHIN_S)

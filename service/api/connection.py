@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -82,7 +83,19 @@ def turn_away(transport: asyncio.WriteTransport) -> None:
 class Connection(RequestHandler):
     """A connection within bounds, whose parser errors become problems: aiohttp's own answer repeats what was sent."""
 
-    __slots__ = ("_answer_since", "_body", "_body_since", "_closing_since", "_group", "_head_bytes", "_head_since")
+    __slots__ = (
+        "_answer_since",
+        "_body",
+        "_body_since",
+        "_closing_since",
+        "_group",
+        "_head_bytes",
+        "_head_since",
+        "arrived_ns",
+    )
+
+    arrived_ns: int
+    """When the latest bytes came (``time.monotonic_ns``)."""
 
     def __init__(self, manager: Server, **options: Any) -> None:
         """Belong to a server."""
@@ -96,6 +109,7 @@ class Connection(RequestHandler):
         self._body_since = 0.0
         self._answer_since: float | None = None
         self._closing_since: float | None = None
+        self.arrived_ns = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many of them."""
@@ -118,6 +132,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Let aiohttp parse what came, and note what the client owes from now on."""
+        self.arrived_ns = monotonic_ns()
         body, count = self._body, self._request_count
         if self._payload_parser is not None or self._close:
             super().data_received(data)

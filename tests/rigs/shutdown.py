@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
+import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,65 +20,77 @@ import aiohttp
 
 from exchanges.simulator import run_in_thread
 from tests.rigs.clients import Clients, calling
-from tests.rigs.ledgers import database
+from tests.rigs.ledgers import Database, database
 from tests.rigs.record import examine, judged
+from tests.rigs.server import Server, Setup
 from tests.rigs.whole_service import Service
 
 EXITS_WITHIN_S = 15.0
 EXECUTES, DEAD = 50, 50
 _SENT_BEFORE_S = 0.3
 """How long before its end the orders are sent: each takes longer."""
+_POLITE = {"/readyz 503 close", "/quote 503 close", "/execute 503 close", "gone"}
+"""What whoever asks anew may be answered."""
 _ASKED = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50
 _SUBSCRIBED = json.dumps({"op": "subscribe", "channel": "book", "symbol": "BTC/USDT", "depth": 100}).encode()
 
 
-async def shutdown(kind: str, folder: Path, *, dead: int = DEAD, fault: str | None = "slow_record") -> dict[str, Any]:
+async def shutdown(
+    kind: str, folder: Path, *, dead: int = DEAD, within_s: float = EXITS_WITHIN_S, fault: str = "slow_record"
+) -> dict[str, Any]:
     """
-    Send it SIGTERM at the worst moment; give figures, with ``ok``.
+    Send SIGTERM at the worst moment; give figures, with ``ok``.
 
     Args:
         dead: So many streams, and as many of each other kind of client that does nothing.
+        within_s: How long it may take to exit; a second later it is killed.
     """
+    with database(kind, folder) as made:
+        return await _shutdown(made, lambda *faults: Server(Setup(made.url, faults=faults)), dead, within_s, fault)
+
+
+async def shutdown_service(kind: str, folder: Path) -> dict[str, Any]:
+    """Do the same to the whole service, as its command starts it, with feeds of simulated venues."""
     with run_in_thread() as simulator, database(kind, folder) as made:
-        clients = Clients(made.keys, random.Random(1))
-        service = Service(made.url, folder, simulator.base_url, fault=fault)
-        await service.start()
-        try:
-            async with _dead(service.address, next(iter(made.keys.values())), dead) as kinds, calling() as session:
-                await _settled(service.address)
-                keys = [clients.order() for _ in range(EXECUTES)]
-                under_way = [asyncio.create_task(clients.send(session, service.address, key)) for key in keys]
-                await asyncio.sleep(_SENT_BEFORE_S)
-                began = time.monotonic()
-                exiting = asyncio.create_task(service.stop())
-                heard = await _heard_meanwhile(service.address, next(iter(made.keys.values())), exiting)
-                status = await asyncio.wait_for(exiting, 4 * EXITS_WITHIN_S)
-                took_s = time.monotonic() - began
-                failed = [
-                    one for one in await asyncio.gather(*under_way, return_exceptions=True) if not _is_answer(one)
-                ]
-        finally:
-            await service.kill()
-        answered = len(clients.answers)
-        async with Service(made.url, folder, simulator.base_url) as again:
-            await clients.resend(again.address, list(clients.orders))
-        trouble = examine(made.url, clients.orders, clients.answers)
-    figures = judged(clients, trouble)
-    polite = set(heard) <= {"/readyz 503 close", "/quote 503 close", "/execute 503 close", "gone"} and len(heard) > 1
-    ended = status == 0 and took_s < EXITS_WITHIN_S
+
+        def make(*faults: str) -> Service:
+            return Service(made.url, folder, simulator.base_url, fault=faults[0] if faults else None)
+
+        return await _shutdown(made, make, DEAD, EXITS_WITHIN_S, "slow_record")
+
+
+async def _shutdown(
+    made: Database, make: Callable[..., Server | Service], dead: int, within_s: float, fault: str
+) -> dict[str, Any]:
+    clients, key = Clients(made.keys, random.Random(1)), next(iter(made.keys.values()))
+    async with make(fault) as server, _dead(server.address, key, dead) as kinds, calling() as session:
+        await _settled(server.address)
+        keys = [clients.order() for _ in range(EXECUTES)]
+        under_way = [asyncio.create_task(clients.send(session, server.address, key)) for key in keys]
+        await asyncio.sleep(_SENT_BEFORE_S)
+        began, pid = time.monotonic(), server.pid
+        exiting = asyncio.create_task(server.stop())
+        heard = await _heard_meanwhile(server.address, key, exiting, began + within_s + 1)
+        if not exiting.done():
+            os.kill(pid, signal.SIGKILL)
+        status, took_s = await exiting, time.monotonic() - began
+        answers = await asyncio.gather(*under_way, return_exceptions=True)
+    answered, unanswered = len(clients.answers), sum(isinstance(one, BaseException) for one in answers)
+    async with make() as again:
+        await clients.resend(again.address, list(clients.orders))
+    figures = judged(clients, examine(made.url, clients.orders, clients.answers))
+    polite = heard.keys() <= _POLITE and heard.keys() != {"gone"}
+    late = took_s > within_s
     return figures | {
-        "ok": figures["ok"] and ended and polite and answered > 0 and not failed,
+        "ok": figures["ok"] and status == 0 and not late and polite and answered > 0 == unanswered,
         "exit": status,
         "exited_after_s": round(took_s, 1),
+        "late": int(late),
         "answered": answered,
-        "unanswered": len(failed),
+        "unanswered": unanswered,
         "dead": dict(kinds),
         "heard": dict(heard),
     }
-
-
-def _is_answer(one: object) -> bool:
-    return not isinstance(one, BaseException)
 
 
 async def _settled(address: str) -> None:
@@ -92,13 +106,13 @@ async def _settled(address: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _heard_meanwhile(address: str, key: str, exiting: asyncio.Task[int]) -> Counter[str]:
-    """Ask anew all the time until it has exited; gives the answers."""
+async def _heard_meanwhile(address: str, key: str, exiting: asyncio.Task[int], deadline: float) -> Counter[str]:
+    """Ask anew all the time until it has exited, or until the deadline; gives the answers."""
     heard: Counter[str] = Counter()
     order = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.01", "client_order_id": "late"}
     async with calling() as session:
         session.headers["X-API-Key"] = key
-        while not exiting.done():
+        while not exiting.done() and time.monotonic() < deadline:
             await _stopping(session, address)
             for path, request in (
                 ("/readyz", {"method": "GET"}),
