@@ -27,6 +27,7 @@ from tests.rigs.reload import reload
 from tests.rigs.replay import replay
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
+from tests.rigs.slow_connections import slow_connections_of_service
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -54,6 +55,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
     "venue faults": venue_faults,
+    "slow connections": slow_connections_of_service,
     "soak": soak,
 }
 

@@ -13,7 +13,7 @@ from exchanges.feeds import Feeds
 from service import app
 from service.api import connection
 from service.api.connection import Connection
-from service.api.server import Runner
+from service.api.server import Runner, Server
 from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
@@ -220,6 +220,20 @@ def cut_at_the_end() -> None:
     Runner.finish = at_once  # type: ignore[method-assign]
 
 
+def quick_to_cut() -> None:
+    """Give slow clients less time; no fault by itself."""
+    connection.HEAD_WITHIN_S, connection.BODY_WITHIN_S = 1.0, 0.5  # type: ignore[misc]
+
+
+def never_cut() -> None:
+    """Let clients take the time they like."""
+
+    async def sweep_nothing(self: Server, now: float) -> None:
+        pass
+
+    Server.sweep = sweep_nothing  # type: ignore[method-assign]
+
+
 def waits_for_everybody() -> None:
     """Wait at the end until every answer is read."""
     Connection.under_way = lambda self, now, unread_s: self._request_in_progress  # type: ignore[method-assign]
@@ -246,6 +260,8 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         slow_record,
         cut_at_the_end,
         waits_for_everybody,
+        quick_to_cut,
+        never_cut,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
