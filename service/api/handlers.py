@@ -35,6 +35,7 @@ GENERAL = (
     "address_not_allowed",
     "rate_limited",
     "overloaded",
+    "shutting_down",
     "internal_error",
 )
 PARAMETERS = ("invalid_parameter", "unknown_parameter", "duplicate_field", "missing_parameter")
@@ -42,7 +43,7 @@ AMOUNTS = ("quantity_step", "quantity_too_small", "notional_too_small")
 MARKET_DATA = ("no_fresh_market_data", "venues_disagree")
 
 
-WRITES = ("ledger_unavailable", "shutting_down", "outcome_unknown")
+WRITES = ("ledger_unavailable", "outcome_unknown")
 BODIES = (
     "body_too_large",
     "unsupported_media_type",

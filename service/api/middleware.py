@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,8 +29,6 @@ LIMIT: Final = web.RequestKey("limit", tuple)
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
 
-BODY_WITHIN_S = 5.0
-"""How long a body may take to come; a broken one may never end, and aiohttp would wait for ever."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger()
@@ -53,8 +50,14 @@ def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Hand
     return mark
 
 
-def contract(guard: Guard, admission: Admission) -> Any:
-    """Make the middleware that stands around all others."""
+def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) -> Any:
+    """
+    Make the middleware that stands around all others.
+
+    Args:
+        closing: Says whether the service is stopping: then nothing new is begun.  Orders are the desk's to refuse,
+            which knows those that are on record.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -63,7 +66,7 @@ def contract(guard: Guard, admission: Admission) -> Any:
         record: dict[str, Any] = {}
         request[RECORD] = record
         try:
-            response = await _answer(request, handler, guard, admission)
+            response = await _answer(request, handler, guard, admission, closing)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -96,7 +99,9 @@ def contract(guard: Guard, admission: Admission) -> Any:
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler, guard: Guard, admission: Admission) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, handler: Handler, guard: Guard, admission: Admission, closing: Callable[[], bool]
+) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
     if failed is not None:
@@ -111,6 +116,8 @@ async def _answer(request: web.Request, handler: Handler, guard: Guard, admissio
         await _read_body(request)
     if scopes:
         _admit(request, guard, scopes, target.__kind__)  # type: ignore[attr-defined]
+        if "execute" not in scopes and closing():
+            raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
     if schemas:
@@ -140,8 +147,7 @@ async def _read_body(request: web.Request) -> None:
         await request.read()
         return
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            await request.read()
+        await request.read()  # No longer than a connection lets it take.
     except (OSError, HttpProcessingError):
         raise RequestError("malformed_request", "the body broke off, or did not come in time") from None
 
