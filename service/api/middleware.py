@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
 from typing import Any, Final
 
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from service.api.parsing import check_media_type, refuse_query
 from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
-from service.api.render import quote_message, source_message
+from service.api.render import source_message
+from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
 from service.keys import KeyRing, Principal
 
@@ -126,7 +128,7 @@ def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> we
     record["code"] = error.code
     extra = {name: value for name, value in error.context.items() if value is not None}
     if "fresh_quote" in extra:
-        extra["fresh_quote"] = quote_message(extra["fresh_quote"])
+        extra["fresh_quote"] = orjson.Fragment(quote_message(extra["fresh_quote"]))
     return _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
 
 
