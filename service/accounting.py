@@ -75,7 +75,9 @@ def ratio(money: int, quantity: int) -> Decimal:
 
 
 def quotient(numerator: int, denominator: int) -> Decimal:
-    """Divide amounts of one scale, the second of them positive, half-even to 12 significant digits."""
+    """Divide amounts of one scale, half-even to 12 significant digits."""
+    if denominator < 0:
+        numerator, denominator = -numerator, -denominator
     digits, scale = _significant(numerator, denominator)
     return Decimal(digits).scaleb(-scale)
 
