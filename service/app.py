@@ -36,7 +36,7 @@ from service.api.limits import LimitRules
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
-from service.api.render import firm_message
+from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
 from service.api.server import Room, Runner

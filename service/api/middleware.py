@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic_ns, perf_counter_ns
 from typing import Any, Final
 
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,7 +18,8 @@ from service.api.guard import Guard, RateLimited
 from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
 from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
-from service.api.render import quote_message, source_message
+from service.api.render import source_message
+from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
 from service.keys import Principal
 
@@ -156,7 +158,7 @@ def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> we
     record["code"] = error.code
     extra = {name: value for name, value in error.context.items() if value is not None}
     if "fresh_quote" in extra:
-        extra["fresh_quote"] = quote_message(extra["fresh_quote"])
+        extra["fresh_quote"] = orjson.Fragment(quote_message(extra["fresh_quote"]))
     response = _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
     if isinstance(error, RateLimited):
         response.headers.update(error.headers)
