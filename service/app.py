@@ -199,6 +199,7 @@ def create_app(
         venues=partial(_reports, switching, feeds),
         switching=switching,
         openapi=openapi.document,
+        key_desk=LocalKeyDesk(ledger, ring),
     )
     app[KEEPER] = keeper
     return app
