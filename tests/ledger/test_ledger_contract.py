@@ -382,14 +382,14 @@ TERMS = {
 }
 
 
-async def test_key_comes_back_with_its_terms(open_ledger):
+async def test_key_comes_back_with_its_terms(ledger):
     """
     What narrows a key is on record with it.
     """
     narrowed = replace(key(), **TERMS)
-    await open_ledger().add_key(narrowed)
+    await ledger.add_key(narrowed)
 
-    assert [narrowed] == list(await open_ledger().keys())
+    assert [narrowed] == list(await ledger.keys())
 
 
 @pytest.mark.parametrize(
