@@ -25,6 +25,7 @@ from tests.rigs.power_cut import power_cut
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
+from tests.rigs.revocation import revocation
 from tests.rigs.silence import silence
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
@@ -49,6 +50,8 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
+    "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
+    "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
     "silence": silence,
     "venue faults": venue_faults,
     "soak": soak,

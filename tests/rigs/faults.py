@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
 from service.errors import ConfigError
+from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
 from service.settings_changes import switched
@@ -193,6 +194,19 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
+def keys_stay_in_force() -> None:
+    """Learn of new keys, and of no revocation before the next start."""
+    hold = KeyRing.hold
+
+    def hold_and_keep(self: KeyRing, keys: Any) -> None:
+        before = dict(self._keys)
+        hold(self, keys)
+        self._keys = before | self._keys
+
+    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
+    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -209,6 +223,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
+        keys_stay_in_force,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
