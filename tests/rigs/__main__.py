@@ -25,6 +25,7 @@ from tests.rigs.power_cut import power_cut
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
+from tests.rigs.revocation import revocation
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
 from tests.rigs.slow_connections import slow_connections_of_service
@@ -53,6 +54,8 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "replay": lambda folder: replay(folder, 300, quote_every=25),
     "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
     "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
+    "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
+    "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
     "silence": silence,
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,

@@ -15,6 +15,7 @@ from service.api import connection
 from service.api.connection import Connection
 from service.api.server import Runner, Server
 from service.errors import ConfigError
+from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
 from service.settings_changes import switched
@@ -241,6 +242,19 @@ def waits_for_everybody() -> None:
     connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
 
 
+def keys_stay_in_force() -> None:
+    """Learn of new keys, and of no revocation before the next start."""
+    hold = KeyRing.hold
+
+    def hold_and_keep(self: KeyRing, keys: Any) -> None:
+        before = dict(self._keys)
+        hold(self, keys)
+        self._keys = before | self._keys
+
+    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
+    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -262,6 +276,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         waits_for_everybody,
         quick_to_cut,
         never_cut,
+        keys_stay_in_force,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
