@@ -35,6 +35,7 @@ from service.api.render import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
 from service.api.server import Runner
+from service.api.stream import open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
@@ -201,6 +202,7 @@ def create_app(
         openapi=openapi.document,
     )
     app[KEEPER] = keeper
+    open_streams(app, ring)
     return app
 
 

@@ -106,6 +106,11 @@ class KeyRing:
             return None
         return Principal(key.key_id, key.account, frozenset(key.scopes))
 
+    def in_force(self, key_id: str) -> bool:
+        """Tell whether a key that was checked before would still be taken."""
+        key = self._keys.get(key_id)
+        return key is not None and key.revoked_at is None
+
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._pepper, text.encode(), hashlib.sha256)
 

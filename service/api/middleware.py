@@ -24,6 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 BODY_WITHIN_S = 10.0
 """How long a body may take to come; a broken one may never end, and aiohttp would wait for ever."""
@@ -50,7 +51,7 @@ def contract(keys: KeyRing) -> Any:
         started_ns = perf_counter_ns()
         request_id = _request_id(request)
         record: dict[str, Any] = {}
-        request[RECORD] = record
+        request[RECORD], request[REQUEST_ID] = record, request_id
         try:
             response = await _answer(request, handler, keys)
         except RequestError as error:
