@@ -114,7 +114,7 @@ SUBSCRIPTIONS: Mapping[str, type[RequestSchema]] = {
     VENUES: VenuesSubscription,
     EXECUTIONS: ExecutionsSubscription,
 }
-_MESSAGES: Mapping[str, type[RequestSchema]] = {AUTH: AuthMessage, UNSUBSCRIBE: UnsubscribeMessage, PING: PingMessage}
+MESSAGES: Mapping[str, type[RequestSchema]] = {AUTH: AuthMessage, UNSUBSCRIBE: UnsubscribeMessage, PING: PingMessage}
 
 
 class Said(NamedTuple):
@@ -163,7 +163,7 @@ def load(said: Said, more: list[Fault]) -> dict[str, Any]:
     Raises:
         RequestError: With all faults found.
     """
-    schema = SUBSCRIPTIONS.get(said.channel or "") if said.op == SUBSCRIBE else _MESSAGES.get(said.op or "")
+    schema = SUBSCRIPTIONS.get(said.channel or "") if said.op == SUBSCRIBE else MESSAGES.get(said.op or "")
     faults = [*said.faults, *more]
     loaded: dict[str, Any] = {}
     if schema is None:

@@ -100,7 +100,6 @@ def _may_open(request: web.Request, origins: list[str]) -> bool:
         *GENERAL,
         "origin_not_allowed",
         "rate_limited",
-        "malformed_request",
         "unknown_parameter",
         "overloaded",
         "shutting_down",

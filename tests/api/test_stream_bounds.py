@@ -243,16 +243,16 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "code", "pointers"), BAD)
-async def test_bad_message_is_refused_and_the_stream_goes_on(house, text, code, pointers):
+async def test_bad_message_is_refused_and_the_stream_goes_on(house):
     """
     All faults are told at once, nothing that was not understood is repeated, and the connection is as good as before.
     """
     async with streaming(house) as one:
-        await one.connection.send_str(text)
-        answer = await one.hear()
-        assert code == answer["error"]["code"], answer
-        assert pointers == ([fault["pointer"] for fault in answer["error"]["errors"]] if pointers else None)
+        for text, code, pointers in BAD:
+            await one.connection.send_str(text)
+            answer = await one.hear()
+            assert code == answer["error"]["code"], answer
+            assert pointers == ([fault["pointer"] for fault in answer["error"]["errors"]] if pointers else None)
         assert {"op": "pong", "id": "still-there"} == await one.ask(op="ping", id="still-there")
     assert "canary" not in json.dumps(one.heard)
     assert b"canary" not in house.log.getvalue()
