@@ -27,7 +27,10 @@ from exchanges.recording import Recording
 from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
+from service.api.addresses import Network, networks
+from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
+from service.api.limits import LimitRules
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
@@ -177,8 +180,10 @@ def create_app(
     firm = FirmQuotes(floor, firm_message)
     keeper = Keeper(floor, firm, board)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
-    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor))
-    app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
+    guard = Guard(ring)
+    guard.serve(*_door(settings))
+    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
+    app = web.Application(middlewares=[contract(guard), validation_middleware], client_max_size=BODY_MAX_BYTES)
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
     openapi = OpenApi(
@@ -201,7 +206,7 @@ def create_app(
         switching=switching,
         openapi=openapi.document,
     )
-    app[KEEPER] = keeper
+    app[GUARD], app[KEEPER] = guard, keeper
     open_streams(app, ring)
     return app
 
@@ -210,7 +215,14 @@ def _switched_on(settings: Settings) -> list[str]:
     return [name for name, venue in settings.venues.items() if venue.enabled]
 
 
-async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserved: bool) -> None:
+def _door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
+    """Give how often clients are answered, and whose word about addresses is taken."""
+    limits = settings.limits
+    rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
+    return rules, networks(settings.service.trusted_proxies)
+
+
+async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:
     """Have the feeds and all that answers requests go by other settings, as ``Switching`` wants it."""
     configs, market = venue_configs(settings), settings.market
     try:
@@ -222,6 +234,7 @@ async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserve
     floor.serve(desk_rules(settings), _switched_on(settings))
     floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
     floor.ledger.begin_with(starting_balances(settings))
+    guard.serve(*_door(settings))
     logs.set_level(settings.logs.level)
 
 

@@ -12,6 +12,7 @@ from aiohttp_apispec import docs
 
 from exchanges.book import Side
 from service.api.answers_stream import StreamFrameSchema
+from service.api.guard import GUARD
 from service.api.handlers import API, GENERAL, ask_of, operation, venue_faults
 from service.api.middleware import RECORD, REQUEST_ID, needs
 from service.api.parsing import BODY_MAX_BYTES
@@ -43,20 +44,6 @@ MESSAGES_AT_ONCE, MESSAGES_PER_S = 100, 20
 """A client that sends more is heard more slowly."""
 
 
-def _identified(request: web.Request, text: str | None = None) -> Principal:
-    """Give whom the request's header, or a key that came later, stands for."""
-    if text is None:
-        offered = request.headers.getall("X-API-Key", [])
-        for value in request.headers.getall("Authorization", []):
-            scheme, _, credentials = value.partition(" ")
-            offered.append(credentials.strip() if scheme.lower() == "bearer" else "")
-        text = offered[0] if len(set(offered)) == 1 else ""
-    principal = request.app[STREAMS].ring.check(text)
-    if principal is None:
-        raise RequestError("unauthenticated", "send a valid API key as X-API-Key, or as a bearer token")
-    return principal
-
-
 def _check_handshake(request: web.Request) -> Principal | None:
     """
     Refuse what is no handshake, or comes from another's page; gives whom a header stands for, if there is one.
@@ -67,7 +54,7 @@ def _check_handshake(request: web.Request) -> Principal | None:
     upgrades = request.headers.get("Upgrade", "").strip().lower() == "websocket"
     principal = None
     if not upgrades or "X-API-Key" in request.headers or "Authorization" in request.headers:
-        principal = _identified(request)
+        principal = request.app[GUARD].identify(request)
         if "quote" not in principal.scopes:
             raise RequestError("insufficient_scope", "a stream needs a key with the scope 'quote'")
     origins = request.headers.getall("Origin", [])
@@ -75,6 +62,8 @@ def _check_handshake(request: web.Request) -> Principal | None:
         raise RequestError("origin_not_allowed", "pages of this origin may not open a stream here")
     if not upgrades or "Sec-WebSocket-Protocol" in request.headers:
         raise RequestError("malformed_request", "this route speaks WebSocket, version 13, and no subprotocol")
+    if principal is not None:
+        request.app[GUARD].count(principal, "quote")
     return principal
 
 
@@ -141,7 +130,7 @@ class Conversation:
         self._connection = connection
         self._client = client
         self._streams: Streams = request.app[STREAMS]
-        self._api = request.app[API]
+        self._api, self._guard = request.app[API], request.app[GUARD]
         self.code: int | None = None
         """What the connection was closed with, where it was not the service that wanted it so."""
 
@@ -211,13 +200,14 @@ class Conversation:
             raise RequestError("unauthenticated", 'the first message must be {"op": "auth", "key": …}')
         asked = load(said, self._faults(said))
         if said.op == AUTH:
-            self._identify(_identified(self._request, asked["key"]))
+            self._identify(self._guard.identify(self._request, asked["key"]))
             client.reply(done_frame("authenticated", account=self._account, scopes=sorted(self._principal.scopes)))
         elif said.op == PING:
             client.reply(done_frame("pong", id=asked.get("id")))
         elif said.op == UNSUBSCRIBE:
             self._unsubscribe(asked)
         else:
+            self._guard.count(self._principal, "quote")
             await self._subscribe(asked)
 
     def _faults(self, said: Said) -> list[Fault]:

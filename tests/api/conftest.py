@@ -44,6 +44,7 @@ QUANTITY_MIN = {"kraken": "0.0001", "coinbase": None, "okx": "0.00001"}
 SETTINGS = {
     "market": {"symbols": ["BTC/USDT", "ETH/USDT"]},
     "pricing": {"markup_bps": 2},
+    "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
     "accounts": {"starting_balances": {"USDT": "100000000", "BTC": "10000", "ETH": "10000"}},
     "venues": {
         "kraken": {"exchange": "kraken"},

@@ -807,16 +807,3 @@ async def test_what_is_not_there_is_not_found(house, path):
     """
     for key in ("all", "admin", None):
         assert (path, "not_found") == (path, (await house.get(path, key=key)).code)
-
-
-async def test_idempotency_key_is_not_offered_yet(house):
-    """
-    The header alone does not stand in for a client_order_id.
-    """
-    reply = await house.ask(
-        "POST",
-        "/execute",
-        body={"symbol": "BTC/USDT", "side": "buy", "quantity": "1"},
-        headers={"Idempotency-Key": "a"},
-    )
-    assert [("/client_order_id", "missing_parameter")] == reply.faults
