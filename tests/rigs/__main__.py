@@ -26,6 +26,7 @@ from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
 from tests.rigs.silence import silence
+from tests.rigs.slow_streams import slow_streams
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -50,6 +51,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
     "silence": silence,
+    "slow streams": slow_streams,
     "venue faults": venue_faults,
     "soak": soak,
 }

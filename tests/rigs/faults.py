@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
+from service.api.stream import Streams
+from service.api.stream_client import Client
 from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
@@ -193,6 +196,29 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
+def streams_queue() -> None:
+    """Write to clients of streams whether or not they read."""
+
+    def write_on(self: Client) -> None:
+        for frame in self._replies:
+            self._write(0x81, frame)
+        self._replies.clear()
+        for subscription in self._ready:
+            self._write(0x81, subscription.take(self.request_id))
+        self._ready.clear()
+
+    Client._flush = write_on  # type: ignore[method-assign]
+
+
+def streams_for_ever() -> None:
+    """Leave streams alone once they are open."""
+
+    async def never(self: Streams) -> None:
+        await asyncio.sleep(3_600)
+
+    Streams._look_after = never  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -209,6 +235,8 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
+        streams_queue,
+        streams_for_ever,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

@@ -64,12 +64,13 @@ class ProbedSetup:
     venues: Mapping[str, Mapping[str, Any]]
     hurried: bool = True
     broken: tuple[str, ...] = ()
+    streams_per_key: int = 20
 
     def settings(self) -> Settings:
         """Give the service's settings."""
         return Settings.model_validate(
             {
-                "service": {"mode": "simulated", "port": 0},
+                "service": {"mode": "simulated", "port": 0, "streams_per_key": self.streams_per_key},
                 "ledger": {"url": self.url},
                 "market": {"symbols": list(self.symbols)},
                 "liquidity": {"taken": "off"},
