@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
-from service.api.stream import Streams
 from service.api.stream_client import Client
 from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
@@ -210,15 +208,6 @@ def streams_queue() -> None:
     Client._flush = write_on  # type: ignore[method-assign]
 
 
-def streams_for_ever() -> None:
-    """Leave streams alone once they are open."""
-
-    async def never(self: Streams) -> None:
-        await asyncio.sleep(3_600)
-
-    Streams._look_after = never  # type: ignore[method-assign]
-
-
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -236,7 +225,6 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         begin_anew,
         mistakes_in_force,
         streams_queue,
-        streams_for_ever,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
