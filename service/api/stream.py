@@ -39,7 +39,8 @@ RECORD_SHARED_S = 0.25
 LOOK_AFTER_S = 1.0
 """How often keys, pings and readers are looked after."""
 AUTH_WITHIN_S = 10.0
-STREAMS_MAX = 2_000
+STREAMS_MAX, WITHOUT_KEY_MAX = 2_000, 200
+"""Of all clients, and of those whose key has not come yet."""
 AGAIN_S = 1.0
 """When something is looked at again whose look has failed."""
 
@@ -76,7 +77,8 @@ class Streams:
         """
         if self._closing or self._api.desk.closing:
             raise Unavailable("shutting_down", "the service is stopping")
-        if len(self.clients) >= STREAMS_MAX:
+        without_key = len(self.clients) - self._by_key.total()
+        if len(self.clients) >= STREAMS_MAX or (principal is None and without_key >= WITHOUT_KEY_MAX):
             raise Unavailable("overloaded", "too many streams are open")
         if principal is not None:
             self._count(principal)

@@ -103,8 +103,10 @@ async def get_stream(request: web.Request) -> web.WebSocketResponse:
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=BODY_MAX_BYTES
     )
     connection.headers["X-Request-Id"] = request[REQUEST_ID]
-    writer = await connection.prepare(request)
-    client = Client(request, writer, request[REQUEST_ID])
+    try:
+        client = Client(request, await connection.prepare(request), request[REQUEST_ID])
+    except ConnectionError:
+        raise RequestError("malformed_request", "the connection broke off") from None
     streams.join(client)
     conversation = Conversation(request, connection, client)
     try:

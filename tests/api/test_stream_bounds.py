@@ -11,6 +11,7 @@ import pytest
 from service.api import stream, stream_client, stream_routes
 from service.api.stream import STREAMS, close_streams
 from tests.api.streaming import eventually, raw_stream, streaming
+from tests.api.test_codes import HANDSHAKE
 
 QUOTE = {"channel": "quote", "symbol": "BTC/USDT", "quantity": "0.2", "side": "buy"}
 CANARY = "iob_live_canarycana_0123456789012345678901234567890123456789012abcdef"
@@ -70,6 +71,42 @@ async def test_request_that_is_no_handshake(house, key, status, code):
     """
     reply = await house.get("/v1/stream", key=key)
     assert (status, code) == (reply.status, reply.code)
+
+
+@pytest.mark.parametrize("header", ["Sec-WebSocket-Version", "Sec-WebSocket-Key", "Connection"])
+async def test_broken_handshake_is_refused_without_an_echo(house, header):
+    """
+    A handshake that is none is refused before there is a stream, and nothing of it is repeated.
+    """
+    reply = await house.get("/v1/stream", headers={**HANDSHAKE, header: CANARY})
+    assert (400, "malformed_request") == (reply.status, reply.code)
+    assert b"canary" not in reply.body + house.log.getvalue()
+
+
+async def test_those_without_a_key_keep_nobody_out(house, monkeypatch):
+    """
+    So many may wait to show a key, and one more is turned away; whoever shows it at once is not.
+    """
+    monkeypatch.setattr(stream, "WITHOUT_KEY_MAX", 1)
+    async with streaming(house, key=None) as one:
+        assert 503 == await refused(house, key=None)
+        async with streaming(house):
+            pass
+        await one.ask(op="auth", key=house.keys["all"])
+        async with streaming(house, key=None):
+            pass
+
+
+@pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
+async def test_opening_and_subscribing_count_against_the_limit(house):
+    """
+    A key that has used up its requests begins no more subscriptions; those that are open go on.
+    """
+    async with streaming(house) as one:
+        await one.subscribe(**QUOTE)
+        answer = await one.ask(op="subscribe", channel="venues")
+        assert "pong" == (await one.ask(op="ping"))["op"]
+    assert "rate_limited" == answer["error"]["code"]
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])

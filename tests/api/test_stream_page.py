@@ -48,6 +48,8 @@ def test_page_says_the_limits():
         "subscriptions of a stream": str(stream_routes.SUBSCRIPTIONS_MAX),
         "streams of a key": "`[service] streams_per_key`",
         "streams in all": str(stream.STREAMS_MAX),
+        "streams without a key yet": str(stream.WITHOUT_KEY_MAX),
+        "streams opened, and subscriptions begun": "`[limits] quote_per_s`",
         "a frame to you": f"{stream_topics.FRAME_MAX_BYTES} bytes",
         "waiting for you": f"less than {1024 * 1024} bytes",
         "time for the first message": f"{stream.AUTH_WITHIN_S:.0f} s",
