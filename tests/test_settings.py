@@ -151,15 +151,16 @@ def test_environment_wins_over_file(
         ("[service]\nprot = 1", "service.prot: unknown key; did you mean service.port?"),
         (
             "[service]\nzzz = 1",
-            "service.zzz: unknown key; known here: host, port, mode, trusted_proxies, stream_origins, streams_per_key",
+            "service.zzz: unknown key; known here: host, port, mode, connections_per_address_max, connections_max, "
+            "trusted_proxies, stream_origins, streams_per_key",
         ),
         # Right key, wrong table.
         ("[service]\nmarkup_bps = 1", "service.markup_bps: unknown key; did you mean pricing.markup_bps?"),
         ("[serivce]", "serivce: unknown name; did you mean service?"),
         (
             '[service]\n"a\\nb" = 1',
-            'service."a\\nb": unknown key; '
-            "known here: host, port, mode, trusted_proxies, stream_origins, streams_per_key",
+            'service."a\\nb": unknown key; known here: host, port, mode, connections_per_address_max, connections_max, '
+            "trusted_proxies, stream_origins, streams_per_key",
         ),
         ('[service]\nport = "8080"', 'service.port: must be a whole number from 0 to 65535, not "8080"'),
         ("[service]\nport = 65536", "service.port: must be a whole number from 0 to 65535, not 65536"),

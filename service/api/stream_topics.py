@@ -12,7 +12,8 @@ import orjson
 from exchanges.board import Source
 from exchanges.clock import MS
 from service.api.handlers import Api
-from service.api.render import book_message, quote_message
+from service.api.render import book_message
+from service.api.render_quote import quote_message
 from service.api.render_record import execution_message
 from service.api.stream_messages import Refusal, Value, refusal
 from service.api.venue_routes import venue_messages
@@ -136,7 +137,7 @@ class QuoteTopic(_OnBook):
     def _made(self, api: Api, snapshot: Snapshot, now_ns: int) -> bytes:
         self._good_until_ns = now_ns + api.desk.rules.ttl_ms * MS // 2
         self._seq = api.ledger.head[0]
-        return orjson.dumps(quote_message(api.desk.quote(self._account, self._request)))
+        return quote_message(api.desk.quote(self._account, self._request))
 
     def _running_out(self, api: Api, now_ns: int) -> bool:
         liquidity = api.switching.settings.liquidity
