@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
 
 from service.api.guard import GUARD
+from service.api.handlers import API
 from service.api.limits import LimitRules
 from service.api.problems import CODES
 from service.desk import desk as desk_module
@@ -402,6 +404,26 @@ async def venue_not_found(house):
     return await house.ask("POST", "/v1/admin/venues/krakn/disable", key="admin")
 
 
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+async def page_of_another_origin(house):
+    return await house.get("/v1/stream", headers={**HANDSHAKE, "Origin": "https://evil.example"})
+
+
+async def too_many_streams(house):
+    async with AsyncExitStack() as stack:
+        for _ in range(house.app[API].switching.settings.service.streams_per_key):
+            headers = {"X-API-Key": house.keys["all"]}
+            await stack.enter_async_context(house.client.ws_connect("/v1/stream", headers=headers))
+        return await house.get("/v1/stream", headers=HANDSHAKE)
+
+
 CASES = {
     invalid_settings: "invalid_settings",
     venue_not_found: "not_found",
@@ -416,6 +438,8 @@ CASES = {
     insufficient_scope: "insufficient_scope",
     address_not_allowed: "address_not_allowed",
     rate_limited: "rate_limited",
+    page_of_another_origin: "origin_not_allowed",
+    too_many_streams: "rate_limited",
     malformed_request: "malformed_request",
     malformed_json: "malformed_json",
     invalid_parameter: "invalid_parameter",

@@ -29,6 +29,7 @@ from tests.rigs.revocation import revocation
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
 from tests.rigs.slow_connections import slow_connections_of_service
+from tests.rigs.slow_streams import slow_streams
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -57,6 +58,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
     "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
     "silence": silence,
+    "slow streams": slow_streams,
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,

@@ -14,6 +14,7 @@ from service import app
 from service.api import connection
 from service.api.connection import Connection
 from service.api.server import Runner, Server
+from service.api.stream_client import Client
 from service.errors import ConfigError
 from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
@@ -255,6 +256,20 @@ def keys_stay_in_force() -> None:
     KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
 
 
+def streams_queue() -> None:
+    """Write to clients of streams whether or not they read."""
+
+    def write_on(self: Client) -> None:
+        for frame in self._replies:
+            self._write(0x81, frame)
+        self._replies.clear()
+        for subscription in self._ready:
+            self._write(0x81, subscription.take(self.request_id))
+        self._ready.clear()
+
+    Client._flush = write_on  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -277,6 +292,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         quick_to_cut,
         never_cut,
         keys_stay_in_force,
+        streams_queue,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
