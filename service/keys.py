@@ -295,11 +295,6 @@ class KeyRing:
         text = f"iob_{self._kind}_{key_id}_{_random_text(_SECRET_LENGTH)}"
         return text + _checksum(text), key_id
 
-    def in_force(self, key_id: str) -> bool:
-        """Tell whether a key that was checked before would still be taken."""
-        key = self._keys.get(key_id)
-        return key is not None and key.revoked_at is None
-
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._pepper, text.encode(), hashlib.sha256)
 
