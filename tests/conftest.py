@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import os
@@ -27,6 +28,28 @@ settings.register_profile("quick", max_examples=150, **_PATIENT)
 settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
 
 
+LONG = (
+    "tests/rigs/test_soak.py",
+    "tests/test_command_line.py",
+    "tests/rigs/test_silence.py",
+    "tests/service/desk/test_desk_stateful.py",
+    "tests/rigs/test_outages.py",
+    "tests/service/pricing/test_pricing_laws.py",
+    "tests/rigs/",
+    "tests/ledger/test_ledger_contract.py",
+    "tests/exchanges/test_faults.py",
+    "tests/exchanges/simulator/test_stream",
+    "tests/exchanges/simulator/test_simulator_streams.py",
+    "tests/test_replaying.py",
+)
+"""The files that take longest, those that mostly wait and those that mostly compute by turns."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that at the end no core is left without work while one of them goes on."""
+    items.sort(key=lambda item: next((n for n, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG)))
+
+
 def pytest_configure(config):
     """Let laws be tried on fewer examples, unless a profile is asked for."""
     if not config.getoption("--hypothesis-profile"):
@@ -36,6 +59,12 @@ def pytest_configure(config):
 def pytest_xdist_auto_num_workers(config):
     """Run one file more at a time than there are cores: much of the tests is waiting, for processes and for sockets."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish():
+    """Spare what was imported (all of ccxt, above all) each later look for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:

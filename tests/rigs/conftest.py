@@ -9,6 +9,12 @@ import pytest
 from tests.rigs.ledgers import NotHere, ServerNotHere
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch):
+    """Servers that are forked or killed never write what coverage saw of them, and watching takes half their time."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture
 def run(tmp_path):
     """Run a rig to its end; a database that is missing where it has to be (CI=true) is a failure."""
