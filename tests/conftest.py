@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +23,11 @@ from hypothesis import HealthCheck, settings
 
 from exchanges.book import Ladder, Level, VenueBook
 from exchanges.clock import MS
+from service.ledger.sqlite import SqliteLedger
 
 # How fast a machine makes examples is no law of ours.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("quick", max_examples=150, **_PATIENT)
+settings.register_profile("quick", max_examples=100, **_PATIENT)
 settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
 
 
@@ -139,6 +142,19 @@ def venue_book(venue, ladder, *, symbol="BTC/USDT", received_at_ns=1_000_000 * M
     bids.sort(reverse=True)
     asks.sort()
     return VenueBook(venue, symbol, Ladder.of(bids), Ladder.of(asks), received_at_ns, sequence)
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory):
+    """A simulation's ledger in which nothing has happened, to be copied: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.db"
+
+    async def make():
+        await SqliteLedger.open(path, "simulated").close()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, make()).result()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 
 import pytest
 
@@ -18,10 +19,13 @@ def unmeasured(monkeypatch):
 @pytest.fixture
 def run(tmp_path):
     """Run a rig to its end; a database that is missing where it has to be (CI=true) is a failure."""
+    numbers = count()
 
     async def run_rig(rig, *arguments, kind=None, **options):
         try:
-            return await rig(*([kind] if kind else []), tmp_path, *arguments, **options)
+            folder = tmp_path / f"run{next(numbers)}"
+            folder.mkdir()
+            return await rig(*([kind] if kind else []), folder, *arguments, **options)
         except NotHere as missing:
             if isinstance(missing, ServerNotHere) and os.environ.get("CI") == "true":
                 pytest.fail(str(missing))
