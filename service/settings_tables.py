@@ -111,6 +111,8 @@ class ServiceSettings(Table):
     host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
     port: int = Field(default=8080, ge=0, le=65535)
     mode: Literal["live", "simulated", "replay"] = "live"
+    connections_per_address_max: int = Field(default=2_500, ge=1, le=100_000)
+    connections_max: int = Field(default=5_000, ge=1, le=100_000)
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description='a list of IP addresses and networks, like ["10.0.0.1", "fd00::/8"]'
     )

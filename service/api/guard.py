@@ -7,7 +7,7 @@ from time import monotonic_ns
 
 from aiohttp import web
 
-from service.api.addresses import Network, client_address
+from service.api.addresses import Network, client_address, read_address
 from service.api.limits import Bucket, Buckets, Kind, LimitRules, S, network_of
 from service.errors import RequestError
 from service.keys import KeyRing, Principal
@@ -46,6 +46,11 @@ class Guard:
         if not self._proxies:
             return peer
         return client_address(peer, request.headers.getall("X-Forwarded-For", []), self._proxies)
+
+    def is_proxy(self, address: str) -> bool:
+        """Tell whether an address is a proxy's, and so stands for many clients."""
+        found = read_address(address)
+        return found is not None and any(found in network for network in self._proxies)
 
     def identify(self, request: web.Request, text: str | None = None) -> Principal:
         """
