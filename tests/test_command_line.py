@@ -28,6 +28,8 @@ ROOT = Path(__file__).parent.parent
 KEY = re.compile(r"iob_test_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}")
 READY_WITHIN_S = 15
 ENDS_WITHIN_S = 15
+PATIENCE_S = 180
+"""A machine that is busy fails only the tests that measure."""
 COMMANDS = [
     "demo",
     "serve",
@@ -129,7 +131,7 @@ class Demo:
         self.process = start(["demo", "--data", self.data, "--port", self.port], self.folder)
         while "curl" not in self.stderr():
             assert self.process.poll() is None, self.stderr()
-            assert time.monotonic() - started < READY_WITHIN_S, self.stderr()
+            assert time.monotonic() - started < PATIENCE_S, self.stderr()
             time.sleep(0.02)
         self.ready_after_s.append(time.monotonic() - started)
 
@@ -162,11 +164,13 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     demo = Demo(tmp_path_factory.mktemp("demo"))
-    demo.start()
-    yield demo
-    if demo.process.poll() is None:
-        demo.process.kill()
-        demo.process.wait()
+    try:
+        demo.start()
+        yield demo
+    finally:
+        if demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.wait()
 
 
 @pytest.fixture
@@ -735,7 +739,7 @@ def test_service_ends_with_its_terminal(tmp_path):
 
 def _read_until(terminal, wanted):
     """Read a terminal until something stands there; what comes after it in the same piece is read too."""
-    seen, deadline = b"", time.monotonic() + READY_WITHIN_S
+    seen, deadline = b"", time.monotonic() + PATIENCE_S
     while wanted not in seen:
         assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
         piece = os.read(terminal, 65_536)
