@@ -61,7 +61,9 @@ def _show_fills(side: Mapping[str, Any], console: Console) -> None:
 
 def _table(words: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str | None]]) -> Table:
     """Lay out rows that begin with *words* and end with *numbers*."""
-    table = Table(*words, box=None)
+    table = Table(box=None)
+    for column in words:
+        table.add_column(column, overflow="fold")
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True, overflow="fold")
     for row in rows:
@@ -83,19 +85,17 @@ def show_executions(executions: Sequence[Mapping[str, Any]], console: Console) -
     """Print a line for each."""
     rows = [
         (
-            one["executed_at"],
+            one["executed_at"].replace("T", " ")[:19],
             one["reject_code"] or one["status"],
-            one["side"],
-            one["symbol"],
+            f"{one['side']} {one['symbol']}",
             one["client_order_id"],
             one["filled_quantity"],
-            one["average_price"],
             one["total"],
         )
         for one in executions
     ]
-    words = ("executed at", "outcome", "side", "symbol", "client order id")
-    console.print(_table(words, ("filled", "average price", "total"), rows))
+    words = ("executed at", "outcome", "order", "client order id")
+    console.print(_table(words, ("filled", "total"), rows))
 
 
 def show_account(account: Mapping[str, Any], console: Console) -> None:

@@ -171,6 +171,7 @@ CODES: Mapping[str, type[OrderBookError]] = {
     "unauthenticated": Unauthenticated,
     "insufficient_scope": NotAllowed,
     "address_not_allowed": NotAllowed,
+    "origin_not_allowed": NotAllowed,
     "rate_limited": RateLimited,
     "too_many_open_quotes": RateLimited,
     "malformed_request": InvalidRequest,
