@@ -462,8 +462,6 @@ def test_whatever_fails_nothing_runs_twice(acts, asking):
             except OrderBookError as error:
                 state = error.execution_state
             assert len(set(server.bodies)) <= 1
-            if asking is not execute:
-                assert len(server.received) == 1 or state != "unknown" or server.runs == 0
             return server.runs, state
 
     runs, state = asyncio.run(call())
