@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic_ns
 from typing import Protocol
 
 import structlog
@@ -20,7 +21,7 @@ from aiohttp import web
 from aiohttp_apispec import validation_middleware
 
 from exchanges.board import Board
-from exchanges.clock import Clock, SystemClock
+from exchanges.clock import MS, Clock, SystemClock
 from exchanges.errors import RecordingError, VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recording import Recording
@@ -28,13 +29,14 @@ from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
 from service.api.addresses import Network, networks
+from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
 from service.api.limits import LimitRules
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
-from service.api.render import firm_message
+from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
 from service.api.server import Room, Runner
@@ -57,6 +59,8 @@ from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
 
+FEEL_EVERY_MS = 10
+ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 FINISHED_WITHIN_S = 7.0
 """So long is waited at the end for what is under way: longer than a body may take, or the record."""
 CUT_AFTER_S = 1.0
@@ -190,8 +194,10 @@ def create_app(
     guard = Guard(ring)
     guard.serve(*_door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
+    admission = Admission()
     app = web.Application(
-        middlewares=[contract(guard, lambda: floor.closing), validation_middleware], client_max_size=BODY_MAX_BYTES
+        middlewares=[contract(guard, admission, lambda: floor.closing), validation_middleware],
+        client_max_size=BODY_MAX_BYTES,
     )
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
@@ -215,8 +221,24 @@ def create_app(
         switching=switching,
         openapi=openapi.document,
     )
-    app[GUARD], app[KEEPER] = guard, keeper
+    app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
+    app.cleanup_ctx.append(_feeling)
     return app
+
+
+async def _feeling(app: web.Application) -> AsyncIterator[None]:
+    """Let the admission feel how late the event loop is, for as long as the application runs."""
+
+    async def feel() -> None:
+        while True:
+            due_ns = monotonic_ns() + FEEL_EVERY_MS * MS
+            await asyncio.sleep(FEEL_EVERY_MS / 1_000)
+            now_ns = monotonic_ns()
+            app[ADMISSION].feel(now_ns - due_ns, now_ns)
+
+    task = asyncio.create_task(feel(), name="feeling")
+    yield
+    await _cancelled(task)
 
 
 def _switched_on(settings: Settings) -> list[str]:

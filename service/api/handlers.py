@@ -34,6 +34,7 @@ GENERAL = (
     "insufficient_scope",
     "address_not_allowed",
     "rate_limited",
+    "overloaded",
     "shutting_down",
     "internal_error",
 )
@@ -42,7 +43,7 @@ AMOUNTS = ("quantity_step", "quantity_too_small", "notional_too_small")
 MARKET_DATA = ("no_fresh_market_data", "venues_disagree")
 
 
-WRITES = ("overloaded", "ledger_unavailable", "outcome_unknown")
+WRITES = ("ledger_unavailable", "outcome_unknown")
 BODIES = (
     "body_too_large",
     "unsupported_media_type",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns
 from typing import Any, Final
 
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from service.api.admission import Admission
 from service.api.guard import Guard, RateLimited
 from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
 from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
-from service.api.render import quote_message, source_message
+from service.api.render import source_message
+from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
 from service.keys import Principal
 
@@ -49,7 +52,7 @@ def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Hand
     return mark
 
 
-def contract(guard: Guard, closing: Callable[[], bool]) -> Any:
+def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) -> Any:
     """
     Make the middleware that stands around all others.
 
@@ -65,7 +68,7 @@ def contract(guard: Guard, closing: Callable[[], bool]) -> Any:
         record: dict[str, Any] = {}
         request[RECORD] = record
         try:
-            response = await _answer(request, handler, guard, closing)
+            response = await _answer(request, handler, guard, admission, closing)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -99,20 +102,22 @@ def contract(guard: Guard, closing: Callable[[], bool]) -> Any:
 
 
 async def _answer(
-    request: web.Request, handler: Handler, guard: Guard, closing: Callable[[], bool]
+    request: web.Request, handler: Handler, guard: Guard, admission: Admission, closing: Callable[[], bool]
 ) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
     if failed is not None:
         raise failed
     target = request.match_info.handler
-    schemas = getattr(target, "__schemas__", ())
+    scopes, schemas = getattr(target, "__scopes__", ()), getattr(target, "__schemas__", ())
+    if scopes and not admission.admits(target.__kind__, request.protocol.arrived_ns, monotonic_ns()):  # type: ignore[attr-defined]
+        # Before all else: what it would be refused for, or granted, costs the time that is missing.
+        raise Unavailable("overloaded", CODES["overloaded"].meaning)
     if any(schema["location"] == "json" for schema in schemas):
         check_media_type(request)
         await _read_body(request)
-    scopes = getattr(target, "__scopes__", ())
     if scopes:
-        _admit(request, guard, scopes, getattr(target, "__kind__", "quote"))
+        _admit(request, guard, scopes, target.__kind__)  # type: ignore[attr-defined]
         if "execute" not in scopes and closing():
             raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
@@ -153,7 +158,7 @@ def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> we
     record["code"] = error.code
     extra = {name: value for name, value in error.context.items() if value is not None}
     if "fresh_quote" in extra:
-        extra["fresh_quote"] = quote_message(extra["fresh_quote"])
+        extra["fresh_quote"] = orjson.Fragment(quote_message(extra["fresh_quote"]))
     response = _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
     if isinstance(error, RateLimited):
         response.headers.update(error.headers)

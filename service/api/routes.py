@@ -42,9 +42,9 @@ from service.api.problems import CODES
 from service.api.render import (
     book_message,
     depth_message,
-    quote_message,
     symbol_message,
 )
+from service.api.render_quote import quote_message
 from service.api.render_record import execution_message
 from service.api.system_routes import SYSTEM_ROUTES
 from service.api.venue_routes import VENUE_ROUTES

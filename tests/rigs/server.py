@@ -83,6 +83,7 @@ class Setup:
                 "market": {"symbols": list(SYMBOLS)},
                 "quotes": {"ttl_ms": self.ttl_ms},
                 "liquidity": {"taken": self.taken},
+                "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
                 "accounts": {"starting_balances": {"USDT": much, "BTC": much, "ETH": much}},
                 "venues": {name: {"exchange": name, **venue} for name in VENUES},
             }

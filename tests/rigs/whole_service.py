@@ -53,6 +53,7 @@ class Service:
         new.write_text(
             f'[service]\nmode = "simulated"\n[ledger]\nurl = "{self._url}"\n[market]\nsymbols = {list(SYMBOLS)}\n'
             f'[liquidity]\ntaken = "off"\n'
+            "[limits]\nquote_per_s = 0\nexecute_per_s = 0\nfailed_keys_per_s = 0\n"
             f'[accounts]\nstarting_balances = {{ USDT = "{_MUCH}", BTC = "{_MUCH}", ETH = "{_MUCH}" }}\n'
             f"{tables}{more}"
         )
