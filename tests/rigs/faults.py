@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
+from service.api import server
 from service.errors import ConfigError
 from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
@@ -207,6 +208,11 @@ def keys_stay_in_force() -> None:
     KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
 
 
+def parser_tells() -> None:
+    """Answer what cannot be parsed, and log it, as aiohttp does by itself."""
+    del server._Connection.handle_error
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -224,6 +230,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         begin_anew,
         mistakes_in_force,
         keys_stay_in_force,
+        parser_tells,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
