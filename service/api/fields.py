@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -12,7 +13,6 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 
 from service.accounting import MONEY_SCALE
-from service.api.parsing import JsonNumber
 from service.keys import (
     ACCOUNT,
     ADDRESSES_MAX,
@@ -43,6 +43,13 @@ _MESSAGES: dict[str, Any] = {
     "required": fault("missing_parameter", "is required"),
     "null": fault("invalid_parameter", "must not be null; leave it out"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class JsonNumber:
+    """A number in a JSON body as it was written; no amount is one: a float has lost digits before anyone sees it."""
+
+    text: str
 
 
 class _Text(fields.Field[Any]):
@@ -398,3 +405,7 @@ class Limits(fields.Field[Any]):
             detail = f"must be an object of {' and '.join(self._NAMES)}, whole numbers from 0 to {PER_S_MAX}"
             raise ValidationError(fault("invalid_parameter", detail))
         return KeyLimits(**numbers)
+
+
+PLAIN_FIELDS = (_Text, Milliseconds, Flag, fields.String)
+"""Fields that read a value by themselves, whatever stands beside it; see ``service.api.reading``."""

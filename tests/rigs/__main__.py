@@ -27,7 +27,9 @@ from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
 from tests.rigs.revocation import revocation
+from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
+from tests.rigs.slow_connections import slow_connections_of_service
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -55,8 +57,11 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "canaries postgresql": lambda folder: canaries("postgresql", folder),
     "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
     "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
+    "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
+    "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
     "venue faults": venue_faults,
+    "slow connections": slow_connections_of_service,
     "soak": soak,
 }
 
