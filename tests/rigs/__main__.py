@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service import logs
+from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
@@ -53,10 +54,12 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
-    "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
-    "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
+    "canaries sqlite": lambda folder: canaries("sqlite", folder),
+    "canaries postgresql": lambda folder: canaries("postgresql", folder),
     "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
     "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
+    "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
+    "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
     "slow streams": slow_streams,
     "venue faults": venue_faults,

@@ -200,6 +200,24 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
+def keys_stay_in_force() -> None:
+    """Learn of new keys, and of no revocation before the next start."""
+    hold = KeyRing.hold
+
+    def hold_and_keep(self: KeyRing, keys: Any) -> None:
+        before = dict(self._keys)
+        hold(self, keys)
+        self._keys = before | self._keys
+
+    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
+    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
+
+
+def parser_tells() -> None:
+    """Answer what cannot be parsed, and log it, as aiohttp does by itself."""
+    del Connection.handle_error
+
+
 def slow_record() -> None:
     """Take so long for each transaction that much is under way at any moment; no fault by itself."""
     transaction = sql.SqlLedger._transaction
@@ -243,19 +261,6 @@ def waits_for_everybody() -> None:
     connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
 
 
-def keys_stay_in_force() -> None:
-    """Learn of new keys, and of no revocation before the next start."""
-    hold = KeyRing.hold
-
-    def hold_and_keep(self: KeyRing, keys: Any) -> None:
-        before = dict(self._keys)
-        hold(self, keys)
-        self._keys = before | self._keys
-
-    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
-    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
-
-
 def streams_queue() -> None:
     """Write to clients of streams whether or not they read."""
 
@@ -286,12 +291,13 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
+        keys_stay_in_force,
+        parser_tells,
         slow_record,
         cut_at_the_end,
         waits_for_everybody,
         quick_to_cut,
         never_cut,
-        keys_stay_in_force,
         streams_queue,
     )
 }
