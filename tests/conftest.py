@@ -27,6 +27,11 @@ settings.register_profile("quick", max_examples=150, **_PATIENT)
 settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
 
 
+def pytest_addoption(parser):
+    """Let the document's examples be written anew: see tests/api/test_examples.py."""
+    parser.addoption("--rewrite-examples", action="store_true", help="write service/api/examples.json anew")
+
+
 def pytest_configure(config):
     """Let laws be tried on fewer examples, unless a profile is asked for."""
     if not config.getoption("--hypothesis-profile"):
