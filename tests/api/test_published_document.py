@@ -216,6 +216,40 @@ async def test_browser_is_served_behind_a_strict_policy(house):
         assert 200 == (await house.get(address, key=None)).status
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", *DOCS])
+async def test_what_a_client_has_is_not_sent_again(house, path):
+    """
+    The document and the browser's files bear a tag of their content: who knows it gets 304 and nothing more.
+    """
+    first = await house.get(path, key=None)
+    tag = first.headers["ETag"]
+    assert (200, "no-cache", "nosniff") == (
+        first.status,
+        first.headers["Cache-Control"],
+        first.headers["X-Content-Type-Options"],
+    )
+    assert re.fullmatch('"[0-9a-f]{32}"', tag)
+    for known in (tag, f'"other", W/{tag}', "*"):
+        again = await house.get(path, key=None, headers={"If-None-Match": known})
+        assert (304, b"", tag) == (again.status, again.body, again.headers["ETag"])
+        assert first.headers.get("Content-Security-Policy") == again.headers.get("Content-Security-Policy")
+    assert 200 == (await house.get(path, key=None, headers={"If-None-Match": '"other"'})).status
+    head = await house.ask("HEAD", path, key=None)
+    assert (200, b"", tag, str(len(first.body))) == (
+        head.status,
+        head.body,
+        head.headers["ETag"],
+        head.headers["Content-Length"],
+    )
+
+
+async def test_an_address_of_another_document_is_not_looked_at(house):
+    """
+    ``?url=`` shows nobody's document under our name: it is refused, and the page would not read it.
+    """
+    assert "unknown_parameter" == (await house.get("/docs?url=https://example.org/", key=None)).code
+
+
 @pytest.mark.parametrize(
     "path",
     ["/docs/VENDORED.json", "/docs/LICENSE", "/docs/NOTICE", "/docs/swagger-ui-bundle.js.LICENSE.txt", "/docs/../x",
