@@ -22,6 +22,7 @@ from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.power_cut import power_cut
+from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
@@ -52,6 +53,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "silence": silence,
     "venue faults": venue_faults,
     "soak": soak,
+    "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 
 

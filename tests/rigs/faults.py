@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
+from service.api import fields
 from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
@@ -193,6 +194,15 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
+def any_word() -> None:
+    """Take any word where one of a few is asked for."""
+
+    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
+        return str(value)
+
+    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -209,6 +219,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
+        any_word,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
