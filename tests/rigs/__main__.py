@@ -23,6 +23,7 @@ from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.power_cut import power_cut
+from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
@@ -65,6 +66,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,
+    "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
 from service import app
-from service.api import connection
+from service.api import connection, fields
 from service.api.connection import Connection
 from service.api.server import Runner, Server
 from service.api.stream_client import Client
@@ -275,6 +275,15 @@ def streams_queue() -> None:
     Client._flush = write_on  # type: ignore[method-assign]
 
 
+def any_word() -> None:
+    """Take any word where one of a few is asked for."""
+
+    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
+        return str(value)
+
+    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -299,6 +308,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         quick_to_cut,
         never_cut,
         streams_queue,
+        any_word,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
