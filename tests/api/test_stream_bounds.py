@@ -10,7 +10,7 @@ import pytest
 
 from service.api import stream, stream_client, stream_routes
 from service.api.stream import STREAMS, close_streams
-from tests.api.streaming import eventually, raw_stream, streaming
+from tests.api.streaming import WITHIN_S, eventually, raw_stream, streaming
 from tests.api.test_codes import HANDSHAKE
 
 QUOTE = {"channel": "quote", "symbol": "BTC/USDT", "quantity": "0.2", "side": "buy"}
@@ -349,6 +349,15 @@ async def test_client_that_says_too_much_is_heard_more_slowly(house, monkeypatch
 # Clients that do not read
 
 
+async def skipping(house, clock, client, healthy):
+    """Let books come until a client that does not read is not told of all of them any more."""
+    async with asyncio.timeout(WITHIN_S):
+        while not client.skipped:
+            clock.advance(1)
+            house.show()
+            await healthy.hear()
+
+
 async def test_slow_reader_skips_and_never_queues(house, narrow, clock):
     """
     Who reads late gets what fitted on the way, then the newest value: a gap in the sequence says how many were skipped.
@@ -357,10 +366,7 @@ async def test_slow_reader_skips_and_never_queues(house, narrow, clock):
         await raw.say(op="subscribe", channel="book", symbol="BTC/USDT")
         await healthy.subscribe(channel="book", symbol="BTC/USDT")
         client = next(iter(house.app[STREAMS].clients))
-        while not client.skipped:
-            clock.advance(1)
-            house.show()
-            await healthy.hear()
+        await skipping(house, clock, client, healthy)
         frames, newest = [], 6_999 + house.published
         while not frames or frames[-1]["data"]["sources"][0]["sequence"] < newest:
             _, payload = await raw.hear()
@@ -442,10 +448,7 @@ async def test_streams_are_closed_when_the_service_stops(house, narrow, monkeypa
         await raw.say(op="subscribe", channel="book", symbol="BTC/USDT")
         await healthy.subscribe(channel="book", symbol="BTC/USDT")
         client = next(iter(house.app[STREAMS].clients))
-        while not client.skipped:
-            clock.advance(1)
-            house.show()
-            await healthy.hear()
+        await skipping(house, clock, client, healthy)
         async with asyncio.timeout(5):
             _, code = await asyncio.gather(close_streams(house.app), healthy.closed())
         assert 1001 == code
