@@ -221,6 +221,7 @@ def create_app(
         venues=partial(_reports, switching, feeds),
         switching=switching,
         openapi=openapi.document,
+        key_desk=LocalKeyDesk(ledger, ring),
     )
     app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
     open_streams(app, ring)

@@ -39,7 +39,7 @@ CODES: Mapping[str, Code] = {
     "body_too_large": Code(413, "never", "The body is larger than 64 KiB."),
     "unsupported_media_type": Code(415, "never", "The body is not plain UTF-8 application/json."),
     "method_not_allowed": Code(405, "never", "The route does not know this method; see the Allow header."),
-    "not_found": Code(404, "never", "There is no such route, account or venue."),
+    "not_found": Code(404, "never", "There is no such route, account, venue or key."),
     "unauthenticated": Code(401, "never", "The API key is missing, unknown, revoked or expired."),
     "insufficient_scope": Code(403, "never", "The API key lacks the scope of this route."),
     "address_not_allowed": Code(403, "never", "The API key may not be used from this address."),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from aiohttp import web
@@ -24,11 +25,13 @@ from jsonschema import Draft202012Validator
 from multidict import CIMultiDict
 from yarl import URL
 
+import service.app
 from exchanges.board import Board
 from exchanges.instruments import Instrument
 from service import logs
 from service.api.guard import GUARD
 from service.api.handlers import API
+from service.api.openapi import OpenApi
 from service.api.problems import CODES
 from service.api.server import Runner
 from service.app import create_app, room
@@ -87,6 +90,22 @@ LADDERS = {
 }
 NUMBER = 7_000
 """Sequence of the first book; each later one has one more."""
+
+
+class SharedOpenApi(OpenApi):
+    """Describes applications with the same routes once, which takes longer than most tests."""
+
+    made: ClassVar[dict] = {}
+
+    def _register(self, app):
+        routes = tuple((route.method, route.resource.canonical, route.handler) for route in app.router.routes())
+        if routes not in self.made:
+            super()._register(app)
+            self.made[routes] = self.spec
+        self.spec = self.made[routes]
+
+
+service.app.OpenApi = SharedOpenApi
 
 
 class Ledger:
