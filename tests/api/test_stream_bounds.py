@@ -10,7 +10,7 @@ import pytest
 
 from service.api import stream, stream_client, stream_routes
 from service.api.stream import STREAMS, close_streams
-from tests.api.streaming import eventually, raw_stream, streaming
+from tests.api.streaming import WITHIN_S, eventually, raw_stream, streaming
 from tests.api.test_codes import HANDSHAKE
 
 QUOTE = {"channel": "quote", "symbol": "BTC/USDT", "quantity": "0.2", "side": "buy"}
@@ -53,34 +53,32 @@ def end_of(house, key="close_code"):
 # The handshake
 
 
-@pytest.mark.parametrize("key", ["revoked", "unknown", "test_mode", "other_pepper"])
-async def test_bad_key_opens_nothing(house, key):
+async def test_bad_key_opens_nothing(house):
     """
     A header with a key that is not in force is refused before there is a stream.
     """
-    assert 401 == await refused(house, key=key)
+    for key in ("revoked", "unknown", "test_mode", "other_pepper"):
+        assert 401 == await refused(house, key=key), key
 
 
-@pytest.mark.parametrize(
-    ("key", "status", "code"),
-    [(None, 401, "unauthenticated"), ("admin", 403, "insufficient_scope"), ("quote", 400, "malformed_request")],
-)
-async def test_request_that_is_no_handshake(house, key, status, code):
+async def test_request_that_is_no_handshake(house):
     """
     A plain GET is refused in the usual order: no key, no scope, no WebSocket.
     """
-    reply = await house.get("/v1/stream", key=key)
-    assert (status, code) == (reply.status, reply.code)
+    replies = [await house.get("/v1/stream", key=key) for key in (None, "admin", "quote")]
+    assert [(401, "unauthenticated"), (403, "insufficient_scope"), (400, "malformed_request")] == [
+        (reply.status, reply.code) for reply in replies
+    ]
 
 
-@pytest.mark.parametrize("header", ["Sec-WebSocket-Version", "Sec-WebSocket-Key", "Connection"])
-async def test_broken_handshake_is_refused_without_an_echo(house, header):
+async def test_broken_handshake_is_refused_without_an_echo(house):
     """
     A handshake that is none is refused before there is a stream, and nothing of it is repeated.
     """
-    reply = await house.get("/v1/stream", headers={**HANDSHAKE, header: CANARY})
-    assert (400, "malformed_request") == (reply.status, reply.code)
-    assert b"canary" not in reply.body + house.log.getvalue()
+    for header in ("Sec-WebSocket-Version", "Sec-WebSocket-Key", "Connection"):
+        reply = await house.get("/v1/stream", headers={**HANDSHAKE, header: CANARY})
+        assert (400, "malformed_request") == (reply.status, reply.code), header
+        assert b"canary" not in reply.body + house.log.getvalue(), header
 
 
 async def test_those_without_a_key_keep_nobody_out(house, monkeypatch):
@@ -109,12 +107,12 @@ async def test_opening_and_subscribing_count_against_the_limit(house):
     assert "rate_limited" == answer["error"]["code"]
 
 
-@pytest.mark.parametrize("method", ["POST", "HEAD"])
-async def test_other_methods_are_not_allowed(house, method):
+async def test_other_methods_are_not_allowed(house):
     """
     There is nothing to post to a stream, and a HEAD of it says nothing.
     """
-    assert 405 == (await house.ask(method, "/v1/stream")).status
+    for method in ("POST", "HEAD"):
+        assert 405 == (await house.ask(method, "/v1/stream")).status, method
 
 
 async def test_scopes_are_needed(house):
@@ -185,32 +183,21 @@ async def test_first_message_brings_the_key(house):
     assert "conflicting_parameters" == twice["error"]["code"]
 
 
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
+async def test_without_a_key_there_is_no_stream(house):
+    """
+    Whatever comes first and is no good key ends the connection.
+    """
+    for message, code in (
         ({"op": "subscribe", **QUOTE}, "unauthenticated"),
         ({"op": "auth", "key": CANARY}, "unauthenticated"),
         ({"op": "auth", "key": 1}, "unauthenticated"),
         ({"op": "auth"}, "missing_parameter"),
-    ],
-)
-async def test_without_a_key_there_is_no_stream(house, message, code):
-    """
-    Whatever comes first and is no good key ends the connection.
-    """
-    async with streaming(house, key=None) as one:
-        answer = await one.ask(**message)
-        assert (code, 1008) == (answer["error"]["code"], await one.closed())
-    assert "canary" not in json.dumps(one.heard)
-
-
-async def test_scope_of_a_key_in_the_first_message_counts(house):
-    """
-    A key without the scope quote has no stream.
-    """
-    async with streaming(house, key=None) as one:
-        answer = await one.ask(op="auth", key=house.keys["execute"])
-        assert ("insufficient_scope", 1008) == (answer["error"]["code"], await one.closed())
+        ({"op": "auth", "key": house.keys["execute"]}, "insufficient_scope"),
+    ):
+        async with streaming(house, key=None) as one:
+            answer = await one.ask(**message)
+            assert (code, 1008) == (answer["error"]["code"], await one.closed()), message
+        assert "canary" not in json.dumps(one.heard)
 
 
 async def test_key_has_to_come_in_time(house, hurried, monkeypatch):
@@ -295,20 +282,27 @@ async def test_bad_message_is_refused_and_the_stream_goes_on(house):
     assert b"canary" not in house.log.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("head", "payload", "code"),
-    [(0x82, b"{}", 1003), (0x81, b"x" * 65_537, 1009), (0x81, b"\xff\xfe", 1007), (0x83, b"", 1002), (0xC1, b"", 1002)],
-    ids=["binary", "too large", "no UTF-8", "unknown opcode", "reserved bit"],
-)
-async def test_broken_protocol_ends_the_connection(house, head, payload, code):
+BROKEN = {
+    "binary": (0x82, b"{}", 1003),
+    "too large": (0x81, b"x" * 65_537, 1009),
+    "no UTF-8": (0x81, b"\xff\xfe", 1007),
+    "unknown opcode": (0x83, b"", 1002),
+    "reserved bit": (0xC1, b"", 1002),
+}
+
+
+async def test_broken_protocol_ends_the_connection(house):
     """
-    What is no text message of at most 64 KiB ends the connection with the code for it.
+    What is no text message of at most 64 KiB ends the connection with the code for it, and no other connection.
     """
-    async with raw_stream(house) as raw:
-        await raw.frame(head, payload)
-        assert (0x88, code) == (await closing(raw))
-    await eventually(lambda: end_of(house))
-    assert [code] == [line["close_code"] for line in end_of(house)]
+    async with streaming(house) as other:
+        for name, (head, payload, code) in BROKEN.items():
+            async with raw_stream(house) as raw:
+                await raw.frame(head, payload)
+                assert (0x88, code) == (await closing(raw)), name
+        assert "pong" == (await other.ask(op="ping"))["op"]
+        await eventually(lambda: len(end_of(house)) == len(BROKEN))
+        assert sorted(code for *_, code in BROKEN.values()) == sorted(line["close_code"] for line in end_of(house))
 
 
 async def closing(raw):
@@ -349,6 +343,15 @@ async def test_client_that_says_too_much_is_heard_more_slowly(house, monkeypatch
 # Clients that do not read
 
 
+async def skipping(house, clock, client, healthy):
+    """Let books come until a client that does not read is not told of all of them any more."""
+    async with asyncio.timeout(WITHIN_S):
+        while not client.skipped:
+            clock.advance(1)
+            house.show()
+            await healthy.hear()
+
+
 async def test_slow_reader_skips_and_never_queues(house, narrow, clock):
     """
     Who reads late gets what fitted on the way, then the newest value: a gap in the sequence says how many were skipped.
@@ -357,10 +360,7 @@ async def test_slow_reader_skips_and_never_queues(house, narrow, clock):
         await raw.say(op="subscribe", channel="book", symbol="BTC/USDT")
         await healthy.subscribe(channel="book", symbol="BTC/USDT")
         client = next(iter(house.app[STREAMS].clients))
-        while not client.skipped:
-            clock.advance(1)
-            house.show()
-            await healthy.hear()
+        await skipping(house, clock, client, healthy)
         frames, newest = [], 6_999 + house.published
         while not frames or frames[-1]["data"]["sources"][0]["sequence"] < newest:
             _, payload = await raw.hear()
@@ -442,10 +442,7 @@ async def test_streams_are_closed_when_the_service_stops(house, narrow, monkeypa
         await raw.say(op="subscribe", channel="book", symbol="BTC/USDT")
         await healthy.subscribe(channel="book", symbol="BTC/USDT")
         client = next(iter(house.app[STREAMS].clients))
-        while not client.skipped:
-            clock.advance(1)
-            house.show()
-            await healthy.hear()
+        await skipping(house, clock, client, healthy)
         async with asyncio.timeout(5):
             _, code = await asyncio.gather(close_streams(house.app), healthy.closed())
         assert 1001 == code
