@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py tests/exchanges/test_recorded.py
-PURE := exchanges/book.py,exchanges/checksum.py,exchanges/continuity.py,exchanges/crosscheck.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,exchanges/inputs.py,exchanges/recorded.py,service/accounting.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py,service/desk/accounts.py,service/desk/firm.py,service/desk/deciding.py,service/ledger/journal.py,service/settings_changes.py
+PURE := exchanges/book.py,exchanges/checksum.py,exchanges/continuity.py,exchanges/crosscheck.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,exchanges/inputs.py,exchanges/recorded.py,service/accounting.py,service/api/addresses.py,service/api/admission.py,service/api/limits.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py,service/desk/accounts.py,service/desk/firm.py,service/desk/deciding.py,service/ledger/journal.py,service/settings_changes.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test check laws chaos bench format

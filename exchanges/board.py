@@ -42,6 +42,7 @@ from exchanges.instruments import Instrument
 STALL_NS = 500 * MS
 """A gap between two beats that makes every book unusable until it is refreshed: who could not read the clock could
 not read the sockets either."""
+NEVER_NS = 2**63
 STALLED_REASON = "loop_stalled"
 
 
@@ -71,6 +72,12 @@ class Source(NamedTuple):
     def live(self) -> bool:
         """Tell whether the book counts."""
         return self.state is State.LIVE
+
+    def at(self, now_ns: int) -> Source:
+        """Give it as it is at another moment, if nothing but its age is different then."""
+        venue, symbol, state, reason, since_ns, book, _, instrument = self
+        age_ms = None if book is None else (now_ns - book.received_at_ns) // MS
+        return Source(venue, symbol, state, reason, since_ns, book, age_ms, instrument)
 
     @property
     def sequence(self) -> int | None:
@@ -135,6 +142,8 @@ class Board:
         self._watchers: tuple[OnInput, ...] = ()
         self._last_beat_ns: int | None = None
         self._refreshed_after_ns = 0
+        self._standing = 0
+        self._stands_until_ns = -1
 
     def follow(self, on_book: OnBook) -> None:
         """Call *on_book* with every book that is accepted, and when (boot-time clock, ns); it must be quick."""
@@ -183,6 +192,7 @@ class Board:
                 self.instruct(told.instrument)
 
     def _tell(self, told: Input) -> None:
+        self._stands_until_ns = -1
         for on_input in self._watchers:
             on_input(told)
 
@@ -255,6 +265,15 @@ class Board:
     def seated(self, venue: str, symbol: str) -> bool:
         """Tell whether a venue has a seat for a symbol."""
         return venue in self._seats.get(symbol, ())
+
+    def standing(self, now_ns: int) -> int:
+        """Give a number that is the same again as long as every source is the same but for its age."""
+        self._notice_stall(now_ns)
+        if now_ns > self._stands_until_ns:
+            self._standing += 1
+            ends = (seat.health.ages_at_ns for seats in self._seats.values() for seat in seats.values())
+            self._stands_until_ns = min((end for end in ends if end is not None and end >= now_ns), default=NEVER_NS)
+        return self._standing
 
     def source(self, venue: str, symbol: str, now_ns: int) -> Source | None:
         """Give one venue's part in a symbol as it is at *now_ns*, or None where it has no seat."""

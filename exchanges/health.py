@@ -109,6 +109,11 @@ class Health:
                 self._status = Status(State.STALE, STALE_REASON, self._status.since_ns)
         return self._status
 
+    @property
+    def ages_at_ns(self) -> int | None:
+        """Give the last moment at which the book in hand is not too old, or None where there is none."""
+        return None if self._received_at_ns is None else self._received_at_ns + self.stale_after_ns
+
     def spoiled(self, reason: str, now_ns: int) -> None:
         """Take note that the book in hand may be older than it seems; the next one will do."""
         self.status(now_ns)

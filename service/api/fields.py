@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -11,7 +12,6 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 
 from service.accounting import MONEY_SCALE
-from service.api.parsing import JsonNumber
 from service.keys import ACCOUNT
 from service.market.symbols import SYMBOL_PATTERN
 
@@ -39,6 +39,13 @@ _MESSAGES: dict[str, Any] = {
     "required": fault("missing_parameter", "is required"),
     "null": fault("invalid_parameter", "must not be null; leave it out"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class JsonNumber:
+    """A number in a JSON body as it was written; no amount is one: a float has lost digits before anyone sees it."""
+
+    text: str
 
 
 class _Text(fields.Field[Any]):
@@ -289,3 +296,7 @@ class Flag(fields.Field[Any]):
         if self._in_query and value in ("true", "false"):
             return bool(value == "true")
         raise ValidationError(fault("invalid_parameter", "must be true or false"))
+
+
+PLAIN_FIELDS = (_Text, Milliseconds, Flag, fields.String)
+"""Fields that read a value by themselves, whatever stands beside it; see ``service.api.reading``."""

@@ -42,6 +42,8 @@ CODES: Mapping[str, Code] = {
     "not_found": Code(404, "never", "There is no such route, account or venue."),
     "unauthenticated": Code(401, "never", "The API key is missing, unknown, revoked or expired."),
     "insufficient_scope": Code(403, "never", "The API key lacks the scope of this route."),
+    "address_not_allowed": Code(403, "never", "The API key may not be used from this address."),
+    "rate_limited": Code(429, "same_request", "Too many requests; nothing has run.", retry_after_s=1),
     "too_many_open_quotes": Code(429, "same_request", "The account has too many open firm quotes.", retry_after_s=1),
     "malformed_request": Code(400, "never", "The request is not HTTP as the server understands it."),
     "malformed_json": Code(400, "never", "The body is not a JSON object."),

@@ -1,4 +1,4 @@
-"""Write the desk's values as the contract's messages.
+"""Write the desk's values as the contract's messages; quotes are written in ``service.api.render_quote``.
 
 Decimals become plain strings without trailing zeros, times RFC 3339 in UTC with milliseconds.
 """
@@ -14,18 +14,14 @@ import orjson
 
 from exchanges.board import Source, Tally
 from exchanges.book import Side, units
-from exchanges.clock import MS
 from exchanges.instruments import Instrument
-from service.accounting import bps, bps_text, money_text, plain, price_text, rate_text
+from service.accounting import bps_text, money_text, plain, price_text
 from service.desk.firm import FirmQuote, FirmStatus
-from service.desk.firm_quotes import Given
-from service.desk.orders import Quote, QuoteRequest
-from service.market.book import BookLevel, ConsolidatedBook, Snapshot
+from service.market.book import BookLevel, Snapshot
 from service.market.screening import used
 from service.market.side import Hop
-from service.pricing.bounds import QUANTITY_UNIT, Ask
+from service.pricing.bounds import QUANTITY_UNIT
 from service.pricing.depth import Band, Resting
-from service.pricing.quote import Leg, SideQuote
 
 Message = dict[str, Any]
 
@@ -50,136 +46,6 @@ def bps_or_null(number: int | None) -> str | None:
     return None if number is None else bps_text(number)
 
 
-def quote_message(quote: Quote, *, with_fills: bool = False) -> Message:
-    """Write an indicative quote; *with_fills* adds every single fill to its sides."""
-    return {
-        "quote_id": quote.quote_id,
-        "kind": "indicative",
-        "executed": False,
-        "market_data": quote.market_data,
-        "execution": "mock",
-        **_quote_message(quote.request, quote.sides, quote.snapshot, with_fills),
-        "created_at": moment(quote.created_at),
-        "expires_at": moment(quote.expires_at),
-        "expires_in_ms": round((quote.expires_at - quote.created_at).total_seconds() * 1_000),
-    }
-
-
-def _quote_message(
-    request: QuoteRequest, sides: Mapping[Side, SideQuote], snapshot: Snapshot, with_fills: bool
-) -> Message:
-    """Write what quotes of both kinds have in common."""
-    requested = _requested(request.ask) | {"side": request.sides[0].value if len(request.sides) == 1 else "both"}
-    if request.venues is not None:
-        requested["venues"] = list(request.venues)
-    if request.exclude_venues is not None:
-        requested["exclude_venues"] = list(request.exclude_venues)
-    book, sources, at_ns = snapshot
-    return {
-        "symbol": book.symbol,
-        "base_asset": book.base_asset,
-        "quote_asset": book.quote_asset,
-        "requested": requested,
-        **{
-            side.value: _side(sides[side], book, at_ns, with_fills) if side in sides else None
-            for side in (Side.BUY, Side.SELL)
-        },
-        "market": _market(book),
-        "liquidity": {
-            "taken": price_text(sum(book.side(side).taken for side in sides)),
-            "held": price_text(sum(book.side(side).held for side in sides)),
-        },
-        "sources": [source_message(source) for source in sources],
-        "warnings": [{"code": code} for code in _warnings(book, sides.values())],
-    }
-
-
-def _requested(ask: Ask) -> Message:
-    requested: Message = {}
-    if ask.quantity is not None:
-        requested["quantity"] = price_text(ask.quantity)
-    if ask.total is not None:
-        requested["total"] = money_text(ask.total)
-    if ask.slippage_bps_max is not None:
-        requested["slippage_bps_max"] = plain(ask.slippage_bps_max)
-    if ask.limit_price is not None:
-        requested["limit_price"] = price_text(ask.limit_price)
-    return requested
-
-
-def _side(priced: SideQuote, book: ConsolidatedBook, at_ns: int, with_fills: bool) -> Message:
-    buying = priced.side is Side.BUY
-    single = priced.best_single_venue
-    of_money = priced.ask.total is not None
-    message: Message = {
-        "fillable": priced.fillable,
-        "quantity": price_text(priced.quantity),
-        "shortfall": money_text(priced.shortfall) if of_money else price_text(priced.shortfall),
-        "average_price": or_null(priced.average_price),
-        "best_price": price_or_null(priced.best_price),
-        "worst_price": price_or_null(priced.worst_price),
-        "all_in_price": or_null(priced.all_in_price),
-        "subtotal": money_text(priced.subtotal),
-        "fees": money_text(priced.fees),
-        "markup": money_text(priced.markup),
-        "total": money_text(priced.total),
-        "pays": book.quote_asset if buying else book.base_asset,
-        "receives": book.base_asset if buying else book.quote_asset,
-        "slippage_bps": {
-            "from_mid": bps_or_null(priced.from_mid_bps),
-            "from_best": bps_or_null(priced.from_best_bps),
-        },
-        "waterfall": [
-            {"step": name, "amount": money_text(amount), "bps": bps_text(share)}
-            for name, amount, share in priced.waterfall
-        ],
-        "legs": [_leg(leg, at_ns) for leg in priced.legs],
-        "best_single_venue": None
-        if single is None
-        else {"venue": single.venue, "all_in_price": plain(single.all_in_price)},
-        "saving_bps": None if single is None else bps_text(single.saving_bps),
-    }
-    if with_fills:
-        message["fills"] = [
-            {
-                "venue": fill.venue,
-                "symbol": fill.symbol,
-                "price": price_text(fill.price),
-                "quantity": price_text(fill.quantity),
-                "subtotal": money_text(fill.subtotal),
-                "fee": money_text(fill.fee),
-                "conversion": hop_message(fill.hop),
-            }
-            for fill in priced.fills
-        ]
-    return message
-
-
-def _leg(leg: Leg, at_ns: int) -> Message:
-    source, amounts = leg
-    conversion = leg.conversion
-    return {
-        "venue": source.venue,
-        "symbol": source.symbol,
-        "quantity": price_text(amounts.quantity),
-        "average_price": plain(leg.average_price),
-        "worst_price": price_text(amounts.worst_price),
-        "subtotal": money_text(amounts.subtotal),
-        "fee": money_text(amounts.fee),
-        "fee_bps": rate_text(source.taker_rate),
-        "levels": amounts.levels,
-        "conversion": None
-        if conversion is None
-        else {
-            "symbol": conversion.symbol,
-            "side": conversion.side.value,
-            "rate": plain(conversion.rate),
-            "age_ms": (at_ns - conversion.received_at_ns) // MS,
-            "cost": money_text(conversion.cost),
-        },
-    }
-
-
 def hop_message(hop: Hop | None) -> Message | None:
     """Write how a fill's price was converted, if it was."""
     if hop is None:
@@ -189,17 +55,6 @@ def hop_message(hop: Hop | None) -> Message | None:
         "venue": hop.venue,
         "price": price_text(hop.price),
         "own_price": price_text(hop.own_price),
-    }
-
-
-def _market(book: ConsolidatedBook) -> Message:
-    bid, ask = book.bids.top, book.asks.top
-    return {
-        "mid": plain(book.mid),
-        "best_bid": {"price": price_text(bid.price), "venue": bid.venue},
-        "best_ask": {"price": price_text(ask.price), "venue": ask.venue},
-        "spread_bps": bps_text(bps(2 * (ask.price - bid.price), book.twice_mid)),
-        "crossed": book.crossed,
     }
 
 
@@ -213,41 +68,6 @@ def source_message(source: Source) -> Message:
         "age_ms": source.age_ms,
         "sequence": source.sequence,
     }
-
-
-def _warnings(book: ConsolidatedBook, sides: Collection[SideQuote]) -> list[str]:
-    codes = []
-    if len(book.shown.venues) == 1:
-        codes.append("single_venue")
-    if book.crossed:
-        codes.append("crossed")
-    if any(not priced.fillable for priced in sides):
-        codes.append("thin")
-    if any(priced.stopped_by == "rules" for priced in sides):
-        codes.append("unroutable")
-    return codes
-
-
-def firm_message(given: Given) -> bytes:
-    """Write the body that a firm quote is answered with."""
-    quote, priced, snapshot, market_data = given.quote, given.priced, given.snapshot, given.market_data
-    message = _quote_message(quote.request, {quote.side: priced}, snapshot, with_fills=False)
-    ttl_ms = round((quote.expires_at - quote.created_at).total_seconds() * 1_000)
-    return orjson.dumps(
-        {
-            "quote_id": quote.quote_id,
-            "kind": "firm",
-            "status": quote.status.value,
-            "held": {quote.held_asset: money_text(quote.held_amount)},
-            "executed": False,
-            "market_data": market_data,
-            "execution": "mock",
-            **message,
-            "created_at": moment(quote.created_at),
-            "expires_at": moment(quote.expires_at),
-            "expires_in_ms": ttl_ms,
-        }
-    )
 
 
 def firm_quote_message(quote: FirmQuote, now: datetime) -> Message:

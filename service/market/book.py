@@ -191,12 +191,17 @@ class ConsolidatedBook:
         """Give the book as the venues show it: itself where nothing is taken."""
         return self.gross or self
 
-    @property
+    @cached_property
+    def written(self) -> dict[str, str]:
+        """Keep texts that are the same in all answers from this book, for those who write them."""
+        return {}
+
+    @cached_property
     def base_asset(self) -> str:
         """Give what is bought and sold."""
         return self.symbol.partition("/")[0]
 
-    @property
+    @cached_property
     def quote_asset(self) -> str:
         """Give what is paid."""
         return self.symbol.partition("/")[2]
@@ -215,7 +220,7 @@ class ConsolidatedBook:
         """Give (best bid + best ask) / 2."""
         return decimal(self.twice_mid * 5, SCALE + 1)
 
-    @property
+    @cached_property
     def crossed(self) -> bool:
         """Tell whether one venue bids more than another asks."""
         return self.bids.top.price > self.asks.top.price

@@ -175,6 +175,11 @@ class VenueSide:
     shown: OwnSide | None = None
 
     @cached_property
+    def written(self) -> dict[int, str]:
+        """Keep texts of what whole levels come to, by quantity, for those who write them."""
+        return {}
+
+    @cached_property
     def costs(self) -> list[int]:
         """Rank the levels over all venues: what one unit costs net of fees, or the negative of what it brings."""
         if self.side is Side.BUY:

@@ -172,6 +172,9 @@ class Charges:
         self._books = books
         self.owner = owner
 
+    def __bool__(self) -> bool:
+        return bool(self._books)
+
     def of(self, venue: str, symbol: str, side: Side) -> Charge:
         """Give what is taken of a venue's own symbol; the very same object as long as that has not changed."""
         by_owner = self._books.get((venue, symbol))

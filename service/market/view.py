@@ -49,6 +49,20 @@ class _Kept:
     book: ConsolidatedBook
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """
+    What was seen of a symbol when the board stood like this.
+
+    Args:
+        parts: Screened; those that are used are in the book.
+    """
+
+    standing: int
+    parts: Sequence[Part]
+    book: ConsolidatedBook
+
+
 class MarketView:
     """Consolidated books of all symbols."""
 
@@ -57,6 +71,7 @@ class MarketView:
         self._board = board
         self._rules = rules
         self._listings = listings
+        self._seen: dict[tuple[str, frozenset[str] | None], _Seen] = {}
         self._kept: dict[tuple[str, frozenset[str] | None, str | None], _Kept] = {}
         self._own_sides: dict[tuple[str, str], tuple[VenueBook, Instrument, dict[Side, OwnSide]]] = {}
         self._left_sides: dict[tuple[str, str, Side], tuple[OwnSide, Charge, OwnSide]] = {}
@@ -66,6 +81,7 @@ class MarketView:
     def serve(self, rules: Rules, listings: Listings) -> None:
         """Go by other *rules* and *listings* from now on; nothing is kept of what was made by those before."""
         self._rules, self._listings = rules, listings
+        self._seen.clear()
         kept = (self._kept, self._own_sides, self._left_sides, self._direct, self._pairs)
         for books in kept:
             books.clear()
@@ -107,32 +123,33 @@ class MarketView:
             chosen: Use these venues only; None for all.
             charges: What is taken is left out of the book, and nothing else is judged by what is left.
         """
-        held = self._held(symbol)
-        return self._screened(symbol, self._parts(symbol, now_ns), held, now_ns, chosen, charges)
+        standing = self._board.standing(now_ns)
+        among = None if chosen is None else frozenset(chosen)
+        seen = self._seen.get((symbol, among))
+        if seen is not None and seen.standing == standing:
+            self._kept[symbol, among, None] = self._kept.pop((symbol, among, None))  # As the latest asked for.
+        else:
+            looked = self._screened(symbol, self._parts(symbol, now_ns), self._held(symbol), among)
+            if isinstance(looked, NoBook):
+                return looked
+            seen = self._seen[symbol, among] = _Seen(standing, *looked)
+        book = seen.book if charges is None else self._netted(seen.book, seen.parts, among, charges)
+        return Snapshot(book, tuple([part.source.at(now_ns) for part in seen.parts]), now_ns)
 
     def _held(self, symbol: str) -> bool:
         return any(self._board.held(own) for own in dict.fromkeys(self._listings[symbol].values()))
 
     def _screened(
-        self,
-        symbol: str,
-        parts: Sequence[Part],
-        held: bool,
-        now_ns: int,
-        chosen: Collection[str] | None,
-        charges: Charges | None = None,
-    ) -> Snapshot | NoBook:
+        self, symbol: str, parts: Sequence[Part], held: bool, chosen: frozenset[str] | None
+    ) -> tuple[Sequence[Part], ConsolidatedBook] | NoBook:
+        """Give the parts as they are screened, and the book that is made of those in use, as the venues show it."""
         screened = screen(symbol, parts, self._rules, held=held, chosen=chosen)
         if isinstance(screened, NoBook):
             return screened
-        in_use = [part for part in screened if part.used]
-        among = None if chosen is None else frozenset(chosen)
-        book = self._merged(symbol, in_use, among)
+        book = self._merged(symbol, [part for part in screened if part.used], chosen)
         if crossed_too_far(book, self._rules):
             return refuse_crossed(symbol, screened)
-        if charges is not None:
-            book = self._netted(book, in_use, among, charges)
-        return Snapshot(book, tuple(part.source for part in screened), now_ns)
+        return screened, book
 
     def _parts(self, symbol: str, now_ns: int) -> list[Part]:
         parts = []
@@ -162,8 +179,8 @@ class MarketView:
             parts = [Part(source) for source in sources if source.instrument is not None]
             if not parts:
                 continue
-            snapshot = self._screened(symbol, parts, self._board.held(symbol), now_ns, None)
-            return None if isinstance(snapshot, NoBook) else self._pair_of(snapshot.book, quote_asset, sources)
+            screened = self._screened(symbol, parts, self._board.held(symbol), None)
+            return None if isinstance(screened, NoBook) else self._pair_of(screened[1], quote_asset, sources)
         return None
 
     def _pair_of(self, book: ConsolidatedBook, quote_asset: str, sources: Sequence[Source]) -> StablePair:
@@ -189,6 +206,9 @@ class MarketView:
         self, shown: ConsolidatedBook, parts: Sequence[Part], chosen: frozenset[str] | None, charges: Charges
     ) -> ConsolidatedBook:
         """Give what is left of a book; the very same one where nothing of it is taken."""
+        if not charges:
+            return shown
+        parts = [part for part in parts if part.used]
         charged = tuple(charges_on(parts, charges))
         if all(charge is NOTHING for charge in charged):
             return shown
@@ -207,7 +227,9 @@ class MarketView:
             kept = _Kept(made_from, make())
         self._kept[key] = kept  # As the latest that was asked for.
         if len(self._kept) > KEPT_MAX:
-            del self._kept[next(iter(self._kept))]
+            forgotten = next(iter(self._kept))
+            del self._kept[forgotten]
+            self._seen.pop(forgotten[:2], None)
         return kept.book
 
     def _made(self, symbol: str, parts: Sequence[Part]) -> ConsolidatedBook:

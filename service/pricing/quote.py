@@ -55,11 +55,18 @@ class Leg(NamedTuple):
         return ratio(self.amounts.subtotal, self.amounts.quantity)
 
     @property
+    def at_stable_mid(self) -> int:
+        """Give what the subtotal would be if the venue's prices were converted at the stable pair's mid."""
+        source, amounts = self
+        return amounts.subtotal if source.conversion is None else source.at_mid(amounts.quantity)
+
+    @property
     def conversion(self) -> LegConversion | None:
         """Say how it was converted, if it was."""
-        conversion, (quantity, levels, _, notional, subtotal, _, _) = self.source.conversion, self.amounts
+        conversion = self.source.conversion
         if conversion is None:
             return None
+        quantity, levels, _, notional, subtotal, _, _ = self.amounts
         hops = conversion.hops[:levels]
         own = sum(hop.own_price * taken for hop, taken in zip(hops, self.source.taken(quantity), strict=True))
         over = subtotal - self.source.at_mid(quantity)
@@ -72,6 +79,10 @@ class Leg(NamedTuple):
         )
 
 
+STEPS = ("mid", "half_spread", "depth", "conversion", "fees", "markup", "total")
+"""Lines of the waterfall."""
+
+
 class Step(NamedTuple):
     """One line of the waterfall: signed money in the quote asset, and the same in basis points of the mid line."""
 
@@ -81,11 +92,17 @@ class Step(NamedTuple):
 
 
 class SingleVenue(NamedTuple):
-    """What the best venue alone would take for the same quantity, and what routing saves against it."""
+    """What the best venue alone would take, or give, for the same quantity, and what routing saves against it."""
 
     venue: str
-    all_in_price: Decimal
+    total: int
+    quantity: int
     saving_bps: int
+
+    @property
+    def all_in_price(self) -> Decimal:
+        """Give total / quantity."""
+        return ratio(self.total, self.quantity)
 
 
 @dataclass(frozen=True)
@@ -198,28 +215,34 @@ class SideQuote:
         over = times * self.spread.notional - reference
         return bps(over if self.side is Side.BUY else -over, reference)
 
-    @property
-    def waterfall(self) -> tuple[Step, ...]:
-        """Go from mid to total; lines are differences of amounts at the money's scale, the last their sum."""
+    @cached_property
+    def lines(self) -> list[tuple[int, int]]:
+        """
+        Go from mid to total in ``STEPS``, each in money and in basis points of mid.
+
+        Lines are differences of amounts at the money's scale, the last their sum.
+        """
+        quantity, buying = self.spread.quantity, self.side is Side.BUY
         top = self.book.side(self.side).top
-        at_mid = near(self.book.twice_mid * self.quantity, 2 * NOTIONAL)
-        at_best = near(top.at_mid * self.quantity, NOTIONAL)
-        at_stable_mid = sum(leg.source.at_mid(leg.amounts.quantity) for leg in self.legs)
-        cost = 1 if self.side is Side.BUY else -1
-        lines = (
-            ("half_spread", at_best - at_mid),
-            ("depth", at_stable_mid - at_best),
-            ("conversion", self.subtotal - at_stable_mid),
-            ("fees", cost * self.fees),
-            ("markup", cost * self.markup),
-        )
-        steps = [Step("mid", at_mid, 0)]
-        steps += [Step(name, amount, bps(amount, at_mid) if at_mid else 0) for name, amount in lines]
+        at_mid = near(self.book.twice_mid * quantity, 2 * NOTIONAL)
+        at_best = near(top.at_mid * quantity, NOTIONAL)
+        at_stable_mid = sum([leg.at_stable_mid for leg in self.legs])
+        fees, markup = (self.fees, self.markup) if buying else (-self.fees, -self.markup)
+        amounts = (at_best - at_mid, at_stable_mid - at_best, self.subtotal - at_stable_mid, fees, markup)
+        shares = [bps(amount, at_mid) if amount and at_mid else 0 for amount in amounts]
         # The last line's basis points are the sum of the others', as its money is.
-        steps.append(Step("total", sum(step.amount for step in steps), sum(step.bps for step in steps)))
-        return tuple(steps)
+        return [
+            (at_mid, 0),
+            *zip(amounts, shares, strict=True),
+            (at_mid + sum(amounts), sum(shares)),
+        ]
 
     @property
+    def waterfall(self) -> tuple[Step, ...]:
+        """Name the lines."""
+        return tuple(Step(name, amount, share) for name, (amount, share) in zip(STEPS, self.lines, strict=True))
+
+    @cached_property
     def best_single_venue(self) -> SingleVenue | None:
         """Find the venue that alone would fill the same quantity best, or None where none could fill it."""
         best: tuple[int, str] | None = None
@@ -240,7 +263,7 @@ class SideQuote:
             return None
         total = sign * best[0]
         saving = sign * (total - self.total)
-        return SingleVenue(best[1], ratio(total, self.quantity), bps(saving, total) if total > 0 else 0)
+        return SingleVenue(best[1], total, quantity, bps(saving, total) if total > 0 else 0)
 
     @property
     def fills(self) -> list[Fill]:

@@ -27,10 +27,11 @@ from yarl import URL
 from exchanges.board import Board
 from exchanges.instruments import Instrument
 from service import logs
+from service.api.guard import GUARD
 from service.api.handlers import API
 from service.api.problems import CODES
 from service.api.server import Runner
-from service.app import create_app
+from service.app import create_app, room
 from service.keys import KeyRing, quote_key
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
@@ -44,6 +45,7 @@ QUANTITY_MIN = {"kraken": "0.0001", "coinbase": None, "okx": "0.00001"}
 SETTINGS = {
     "market": {"symbols": ["BTC/USDT", "ETH/USDT"]},
     "pricing": {"markup_bps": 2},
+    "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
     "accounts": {"starting_balances": {"USDT": "100000000", "BTC": "10000", "ETH": "10000"}},
     "venues": {
         "kraken": {"exchange": "kraken"},
@@ -115,8 +117,12 @@ class Ledger:
 class Server(TestServer):
     """The service's own runner on a loopback port."""
 
+    def __init__(self, app, room=None):
+        super().__init__(app)
+        self._room = room
+
     async def _make_runner(self, **options):
-        return Runner(self.app)
+        return Runner(self.app, self._room)
 
 
 @dataclass
@@ -246,6 +252,15 @@ class House:
         method, _, rest = data.decode("latin-1").partition(" ")
         self.keep(method, rest.partition(" ")[0].partition("?")[0], reply)
         return reply
+
+    @property
+    def connections(self):
+        """The server's connections."""
+        return self.client.server.runner.connections
+
+    async def sweep(self, later_s=0.0):
+        """Look for connections to be cut, as it is done every second, as of *later_s* from now."""
+        await self.connections.sweep(asyncio.get_running_loop().time() + later_s)
 
     def lines(self, event=None):
         """Give the log's lines so far; every one of them is a JSON object."""
@@ -463,7 +478,7 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
     app = create_app(settings, feeds, ledger, ring, signing_key, clock, lambda: load_settings(written, {}))
     house = House(clock, board, ledger, ring, app, tmp_path, log_bytes, feeds, keys=texts)
     house.show()
-    house.client = await aiohttp_client(Server(app))
+    house.client = await aiohttp_client(Server(app, room(settings, app[GUARD])))
     yield house
     await house.client.close()
     await real.close()

@@ -20,6 +20,10 @@ venues_min = {venues_min}
 markup_bps = {markup_bps}
 [accounts]
 starting_balances = {{ USDT = "{usdt}", BTC = "10000", ETH = "10000" }}
+[limits]
+quote_per_s = 0
+execute_per_s = 0
+failed_keys_per_s = 0
 [logs]
 level = "{level}"
 [venues.kraken]

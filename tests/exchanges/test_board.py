@@ -512,6 +512,7 @@ READS = {
     "take",
     "tally",
     "unwatch",
+    "standing",
     "watch",
 }
 """What tells the board nothing but the time; a stall that it notices is told as ``spoil``."""

@@ -26,7 +26,9 @@ from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
+from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
+from tests.rigs.slow_connections import slow_connections_of_service
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -50,8 +52,11 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
+    "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
+    "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
     "venue faults": venue_faults,
+    "slow connections": slow_connections_of_service,
     "soak": soak,
     "schemathesis": lambda folder: schemathesis(folder, 100),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
-from service.api import fields
+from service import app
+from service.api import connection, fields
+from service.api.connection import Connection
+from service.api.server import Runner, Server
 from service.errors import ConfigError
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
@@ -203,6 +207,49 @@ def any_word() -> None:
     fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
 
 
+def slow_record() -> None:
+    """Take so long for each transaction that much is under way at any moment; no fault by itself."""
+    transaction = sql.SqlLedger._transaction
+
+    async def transaction_later(self: sql.SqlLedger, batch: Any, work: Batch) -> None:
+        await asyncio.sleep(GAP_S)
+        await transaction(self, batch, work)
+
+    sql.SqlLedger._transaction = transaction_later  # type: ignore[method-assign]
+
+
+def cut_at_the_end() -> None:
+    """Take long for each transaction, and stop without waiting for any."""
+    slow_record()
+
+    async def at_once(self: Runner, within_s: float) -> None:
+        for _, transport in self.connections.ours:
+            transport.abort()
+
+    Runner.finish = at_once  # type: ignore[method-assign]
+
+
+def quick_to_cut() -> None:
+    """Give slow clients less time; no fault by itself."""
+    connection.HEAD_WITHIN_S, connection.BODY_WITHIN_S = 1.0, 0.5  # type: ignore[misc]
+
+
+def never_cut() -> None:
+    """Let clients take the time they like."""
+
+    async def sweep_nothing(self: Server, now: float) -> None:
+        pass
+
+    Server.sweep = sweep_nothing  # type: ignore[method-assign]
+
+
+def waits_for_everybody() -> None:
+    """Wait at the end until every answer is read."""
+    Connection.under_way = lambda self, now, unread_s: self._request_in_progress  # type: ignore[method-assign]
+    app.FINISHED_WITHIN_S = 60.0
+    connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -220,6 +267,11 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         begin_anew,
         mistakes_in_force,
         any_word,
+        slow_record,
+        cut_at_the_end,
+        waits_for_everybody,
+        quick_to_cut,
+        never_cut,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

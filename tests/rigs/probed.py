@@ -73,6 +73,7 @@ class ProbedSetup:
                 "ledger": {"url": self.url},
                 "market": {"symbols": list(self.symbols)},
                 "liquidity": {"taken": "off"},
+                "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
                 "accounts": {"starting_balances": {"USDT": _MUCH, "BTC": _MUCH, "ETH": _MUCH}},
                 "venues": self.venues,
             }

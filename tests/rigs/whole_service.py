@@ -53,6 +53,7 @@ class Service:
         new.write_text(
             f'[service]\nmode = "simulated"\n[ledger]\nurl = "{self._url}"\n[market]\nsymbols = {list(SYMBOLS)}\n'
             f'[liquidity]\ntaken = "off"\n'
+            "[limits]\nquote_per_s = 0\nexecute_per_s = 0\nfailed_keys_per_s = 0\n"
             f'[accounts]\nstarting_balances = {{ USDT = "{_MUCH}", BTC = "{_MUCH}", ETH = "{_MUCH}" }}\n'
             f"{tables}{more}"
         )
@@ -108,11 +109,21 @@ class Service:
         """End it in the middle of whatever it is doing."""
         await self._end(signal.SIGKILL)
 
-    async def _end(self, number: int) -> None:
+    async def stop(self) -> int:
+        """Let it finish; gives its exit status."""
+        return await self._end(signal.SIGTERM)
+
+    @property
+    def pid(self) -> int:
+        """Give the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def _end(self, number: int) -> int:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(number)
-        await self._process.wait()
+        return await self._process.wait()
 
     async def __aenter__(self) -> Service:
         await self.start()

@@ -10,7 +10,7 @@ import pytest
 from exchanges.board import Board
 from exchanges.book import Side
 from service.accounting import money_text, price_text
-from service.api.render import firm_message
+from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.desk.bank import Bank
 from service.desk.desk import Desk
