@@ -51,7 +51,10 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     },
     "Idempotency-Key": {
         "in": "header",
-        "schema": {"type": "string", "pattern": CLIENT_ORDER_ID_PATTERN},
+        "schema": {
+            "type": "string",
+            "pattern": f'^("{CLIENT_ORDER_ID_PATTERN[1:-1]}"|{CLIENT_ORDER_ID_PATTERN[1:-1]})$',
+        },
         "description": "The `client_order_id`, in place of the body's. Both together must be the same.",
     },
 }
@@ -63,12 +66,12 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     },
     "RateLimit": {
         "description": "How many requests of the class are left (`r`), and in how many seconds there are more (`t`).",
-        "schema": {"type": "string", "pattern": '^"[a-z]+";r=[0-9]+;t=[0-9]+$'},
+        "schema": {"type": "string", "pattern": '^"[a-z_]+";r=[0-9]+;t=[0-9]+$'},
         "example": '"quote";r=399;t=1',
     },
     "RateLimit-Policy": {
         "description": "How many requests of the class (`q`) may come within so many seconds (`w`).",
-        "schema": {"type": "string", "pattern": '^"[a-z]+";q=[0-9]+;w=[0-9]+$'},
+        "schema": {"type": "string", "pattern": '^"[a-z_]+";q=[0-9]+;w=[0-9]+$'},
         "example": '"quote";q=400;w=2',
     },
     "Retry-After": {

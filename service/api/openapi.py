@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -27,7 +27,6 @@ from service.api.requests import Form
 
 _METHODS = ("get", "post", "delete", "put", "patch")
 _ALIASES = ("/v1/quote", "/v1/execute")
-_IDEMPOTENT = "execute_order"
 
 
 class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
@@ -77,7 +76,7 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
         if not hasattr(view, "__apispec__") or method not in _METHODS:
             return
         data, path = view.__apispec__, get_path(route)
-        scopes = getattr(view, "__scopes__", ())
+        scopes, named = getattr(view, "__scopes__", ()), getattr(view, "__named_by__", ())[:1]
         name = data["summary"].lower().replace(" ", "_")
         operation: dict[str, Any] = {
             "operationId": f"v1_{name}" if path in _ALIASES else name,
@@ -85,11 +84,11 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
             "summary": data["summary"],
             "description": data["description"],
             "security": [{scheme: list(scopes)} for scheme in ("header", "bearer")] if scopes else [],
-            "parameters": self._parameters(name, data, path),
+            "parameters": self._parameters(name, data, path) + (["Idempotency-Key"] if named else []),
         }
         for schema in data["schemas"]:
             if schema["location"] == "json":
-                operation["requestBody"] = self._body(name, schema["schema"])
+                operation["requestBody"] = self._body(name, schema["schema"], named)
         operation["responses"] = {
             code: self._response(name, int(code), response, keyed=bool(scopes))
             for code, response in sorted(data["responses"].items())
@@ -113,12 +112,14 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
             given = asked.get(parameter["in"], {})
             if parameter["name"] in given:
                 parameter["example"] = given[parameter["name"]]
-        return [*parameters, "X-Request-Id", *(["Idempotency-Key"] if name == _IDEMPOTENT else [])]
+        return [*parameters, "X-Request-Id"]
 
-    def _body(self, name: str, schema: Any) -> dict[str, Any]:
+    def _body(self, name: str, schema: Any, elsewhere: Sequence[str]) -> dict[str, Any]:
+        """Describe a body; fields that may stand *elsewhere* are not required in it."""
         resolved = self.plugin.converter.resolve_nested_schema(schema)
         whole = self.spec.components.schemas[resolved["$ref"].rpartition("/")[2]]
         if schema.forms and "oneOf" not in whole:
+            whole["required"] = [field for field in whole.get("required", ()) if field not in elsewhere]
             self._take_apart(whole, schema.forms)
         content: dict[str, Any] = {"schema": resolved}
         bodies = {
@@ -132,7 +133,7 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
 
     def _take_apart(self, whole: dict[str, Any], forms: Mapping[str, Form]) -> None:
         """Make a message's schema a choice of schemas, one for each of its forms."""
-        properties, required = whole["properties"], whole.get("required", [])
+        properties, required = whole["properties"], whole["required"]
         whole.clear()
         whole["oneOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in forms]
         for name, form in forms.items():

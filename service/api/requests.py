@@ -150,7 +150,9 @@ class ExecutionsQuery(RequestSchema):
 class ExecuteBody(RequestSchema):
     """Body of ``POST /execute``: on a quote, or directly."""
 
-    client_order_id = ClientOrderId(required=True)
+    client_order_id = ClientOrderId(
+        required=True, metadata={"description": "Required, unless the header `Idempotency-Key` says it."}
+    )
     quote_id = QuoteId(metadata={"description": "Execute this quote."})
     side = Choice("buy", "sell", metadata={"description": "Required unless the quote has one side only."})
     tolerance_bps = Amount(zero=True, metadata={"description": "How much worse than quoted is still accepted."})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, validators
 from marshmallow import ValidationError
 
-from service.api import parsing, requests
+from service.api import fields, requests
 from tests.api.conftest import document
 
 
@@ -119,7 +119,9 @@ def forms(schema):
 
 
 def taken(schema, data):
-    """Tell whether a request with these values passes its schema."""
+    """Tell whether a request with these values passes its schema; an order's header stands in for its id."""
+    if schema is requests.ExecuteBody:
+        data = {"client_order_id": "of-the-header", **data}
     try:
         schema().load(data)
     except ValidationError:
@@ -129,7 +131,7 @@ def taken(schema, data):
 
 def as_read(body):
     """Give a body as the service reads it: its numbers are texts."""
-    return json.loads(json.dumps(body), parse_int=parsing.JsonNumber, parse_float=parsing.JsonNumber)
+    return json.loads(json.dumps(body), parse_int=fields.JsonNumber, parse_float=fields.JsonNumber)
 
 
 def changed_bodies(schema):

@@ -81,7 +81,7 @@ def _use_venues(asked: dict[str, Any]) -> None:
 def _agree_on_order(case: Any) -> None:
     body, header = case.body, (case.headers or {}).get("Idempotency-Key")
     if header is not None:
-        body["client_order_id"] = header
+        body["client_order_id"] = header.strip('"')
     if "quote_id" not in body:
         body.setdefault("client_order_id", "schemathesis")
         return
