@@ -47,8 +47,13 @@ async def test_quick_start_runs_as_it_is_printed(house):
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
-    async with asyncio.timeout(WITHIN_S):
-        stdout, stderr = await process.communicate()
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            stdout, stderr = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
     assert (0, b"") == (process.returncode, stderr)
     lines = stdout.decode().splitlines()
