@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.asking import add_asking
+from service.command_line import DEFAULT_SETTINGS, EXIT_REFUSED, EXIT_USAGE
+from service.command_line import say as _say
 from service.errors import ConfigError, Unavailable
+from service.keeping import add_keeping
 
 if TYPE_CHECKING:
     from exchanges.simulator import Play
-    from service.ledger.verify import Report
     from service.settings import Settings
 
-EXIT_REFUSED, EXIT_USAGE = 1, 2
-DEFAULT_SETTINGS = Path("settings.toml")
 SEED = 7
 
 
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="internal-orderbook", description="What an order would really cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_running(commands, common, listening)
-    _add_keeping(commands, common)
+    add_keeping(commands, common)
     add_asking(commands, common)
     return parser
 
@@ -93,29 +93,6 @@ def _add_running(commands: Any, common: _Parser, listening: _Parser) -> None:
     _add_market(simulator)
     simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
-
-
-def _add_keeping(commands: Any, common: _Parser) -> None:
-    """Add what looks after keys and the record."""
-    keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(
-        required=True, metavar="VERB"
-    )
-    create = keys.add_parser("create", parents=[common], help="make a key; it is printed once")
-    create.add_argument("--account", required=True)
-    create.add_argument("--scopes", required=True, help="of quote,execute,account,admin, with commas between them")
-    create.set_defaults(run=_keys_create)
-    listing = keys.add_parser("list", parents=[common], help="all keys, without their secrets")
-    listing.set_defaults(run=_keys_list)
-    revoke = keys.add_parser("revoke", parents=[common], help="take a key out of force at once")
-    revoke.add_argument("id", type=_key_id, help="the 10 characters after iob_live_ or iob_test_")
-    revoke.set_defaults(run=_keys_revoke)
-
-    ledger = commands.add_parser("ledger", help="prove the record").add_subparsers(required=True, metavar="VERB")
-    verify = ledger.add_parser(
-        "verify", parents=[common], help="the chain unbroken, every balance the sum of its entries"
-    )
-    verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
-    verify.set_defaults(run=_ledger_verify)
 
 
 def _add_market(command: argparse.ArgumentParser) -> None:
@@ -151,30 +128,12 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _key_id(text: str) -> str:
-    if not (text.isascii() and text.isalnum()):
-        raise argparse.ArgumentTypeError("a key's id is the 10 characters after iob_live_ or iob_test_")
-    return text
-
-
 def _loop(main: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _load(options: argparse.Namespace, **overrides: str | None) -> Settings:
-    """Read the settings that a command was given; *overrides* are variables that its options stand for."""
-    from service.settings import load_settings
-
-    env = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
-    return load_settings(options.settings or DEFAULT_SETTINGS, env)
 
 
 def _reader(path: Path, env: Mapping[str, str]) -> Callable[[], Settings]:
@@ -293,83 +252,6 @@ def _simulator(options: argparse.Namespace) -> int:
         return 0
 
     return _loop(run())
-
-
-def _keys_create(options: argparse.Namespace) -> int:
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            try:
-                text, key = await desk.create(options.account, [scope.strip() for scope in options.scopes.split(",")])
-            except ValueError as error:
-                _say(str(error))
-                return EXIT_USAGE
-        print(text)
-        _say(f"key {key.key_id} of account {key.account}; it is not shown again")
-        return 0
-
-    return _loop(run())
-
-
-def _keys_list(options: argparse.Namespace) -> int:
-    from service.keys import key_sentence
-
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            keys = await desk.list()
-        print("id\taccount\tscopes\tcreated\trevoked")
-        for key in keys:
-            print("\t".join(key_sentence(key)))
-        return 0
-
-    return _loop(run())
-
-
-def _keys_revoke(options: argparse.Namespace) -> int:
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            found = await desk.revoke(options.id)
-        _say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
-        return 0 if found else EXIT_REFUSED
-
-    return _loop(run())
-
-
-def _key_desk(options: argparse.Namespace) -> Any:
-    settings = _load(options)
-    from service import logs
-    from service.control import key_desk
-    from service.keys import load_pepper
-    from service.ledger.opening import ledger_path
-
-    logs.configure("console", "warning", sys.stderr.buffer)
-    return key_desk(settings, lambda: load_pepper(os.environ, ledger_path(settings)).secret)
-
-
-def _ledger_verify(options: argparse.Namespace) -> int:
-    settings = _load(options)
-    from service import logs
-    from service.ledger.opening import open_ledger, reading_ledger
-    from service.ledger.verify import verify
-
-    logs.configure("console", "warning", sys.stderr.buffer)
-    if options.rebuild:
-
-        async def run() -> Report:
-            ledger = open_ledger(settings)
-            try:
-                return await ledger.rebuild()
-            finally:
-                await ledger.close()
-
-        report = asyncio.run(run())
-    else:
-        with reading_ledger(settings) as connection:
-            report = verify(connection)
-    for fault in report.faults:
-        print(fault)
-    counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
-    _say(f"{counted}; the journal's head is {report.head[0]} {report.head[1].hex()}")
-    return EXIT_REFUSED if report.faults else 0
 
 
 if __name__ == "__main__":
