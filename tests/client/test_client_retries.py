@@ -208,7 +208,7 @@ async def test_what_happens_each_time_is_sent_once_where_it_may_have_run(asking,
 
 
 @pytest.mark.parametrize("asking", EACH_TIME)
-@pytest.mark.parametrize("code", sorted({"rate_limited", "overloaded", "ledger_unavailable"} & set(CODES)))
+@pytest.mark.parametrize("code", ["rate_limited", "overloaded", "ledger_unavailable"])
 async def test_what_happens_each_time_is_repeated_where_nothing_has_run(asking, code):
     """
     A deposit that the service says it has not run is asked for again, and runs once.
