@@ -79,6 +79,8 @@ async def main() -> None:
             "market": {"symbols": (SYMBOL,)},
             # What an order takes is back for the next one, and nobody runs out of money.
             "liquidity": {"taken_half_life_ms": 0},
+            # Counted, and never reached.
+            "limits": {"quote_per_s": 1_000_000, "execute_per_s": 1_000_000},
             "accounts": {"starting_balances": {"USDT": "10000000000", "BTC": "1000000"}},
             "venues": {venue: {"exchange": venue, "base_url": "http://127.0.0.1"} for venue in venues},
         }

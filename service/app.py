@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic_ns
 from typing import Protocol
 
 import structlog
@@ -20,21 +21,26 @@ from aiohttp import web
 from aiohttp_apispec import validation_middleware
 
 from exchanges.board import Board
-from exchanges.clock import Clock, SystemClock
+from exchanges.clock import MS, Clock, SystemClock
 from exchanges.errors import RecordingError, VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recording import Recording
 from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
+from service.api.addresses import Network, networks
+from service.api.admission import Admission
+from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
+from service.api.limits import LimitRules
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
-from service.api.server import Runner
+from service.api.server import Room, Runner
+from service.api.stream import close_streams, open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
@@ -54,7 +60,12 @@ from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
 
-SHUTDOWN_WITHIN_S = 10.0
+FEEL_EVERY_MS = 10
+ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
+FINISHED_WITHIN_S = 7.0
+"""So long is waited at the end for what is under way: longer than a body may take, or the record."""
+CUT_AFTER_S = 1.0
+"""So long, twice, is waited for handlers that have not ended by then."""
 
 log = structlog.get_logger()
 
@@ -117,6 +128,11 @@ def listings(settings: Settings) -> dict[str, dict[str, str]]:
     return {symbol: {venue.name: venue.own(symbol) for venue in venues} for symbol in settings.market.symbols}
 
 
+def room(settings: Settings, guard: Guard) -> Room:
+    """Give how many connections there may be."""
+    return Room(settings.service.connections_per_address_max, settings.service.connections_max, guard.is_proxy)
+
+
 def _amounts(amounts: Mapping[str, Decimal]) -> dict[str, int]:
     return {asset: int(amount.scaleb(MONEY_SCALE)) for asset, amount in amounts.items()}
 
@@ -176,8 +192,14 @@ def create_app(
     firm = FirmQuotes(floor, firm_message)
     keeper = Keeper(floor, firm, board)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
-    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor))
-    app = web.Application(middlewares=[contract(ring), validation_middleware], client_max_size=BODY_MAX_BYTES)
+    guard = Guard(ring)
+    guard.serve(*_door(settings))
+    switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
+    admission = Admission()
+    app = web.Application(
+        middlewares=[contract(guard, admission, lambda: floor.closing), validation_middleware],
+        client_max_size=BODY_MAX_BYTES,
+    )
     add_routes(app)
     app.on_response_prepare.append(drop_server_header)
     openapi = OpenApi(
@@ -199,16 +221,41 @@ def create_app(
         venues=partial(_reports, switching, feeds),
         switching=switching,
         openapi=openapi.document,
+        key_desk=LocalKeyDesk(ledger, ring),
     )
-    app[KEEPER] = keeper
+    app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
+    open_streams(app, ring)
+    app.cleanup_ctx.append(_feeling)
     return app
+
+
+async def _feeling(app: web.Application) -> AsyncIterator[None]:
+    """Let the admission feel how late the event loop is, for as long as the application runs."""
+
+    async def feel() -> None:
+        while True:
+            due_ns = monotonic_ns() + FEEL_EVERY_MS * MS
+            await asyncio.sleep(FEEL_EVERY_MS / 1_000)
+            now_ns = monotonic_ns()
+            app[ADMISSION].feel(now_ns - due_ns, now_ns)
+
+    task = asyncio.create_task(feel(), name="feeling")
+    yield
+    await _cancelled(task)
 
 
 def _switched_on(settings: Settings) -> list[str]:
     return [name for name, venue in settings.venues.items() if venue.enabled]
 
 
-async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserved: bool) -> None:
+def _door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
+    """Give how often clients are answered, and whose word about addresses is taken."""
+    limits = settings.limits
+    rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
+    return rules, networks(settings.service.trusted_proxies)
+
+
+async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:
     """Have the feeds and all that answers requests go by other settings, as ``Switching`` wants it."""
     configs, market = venue_configs(settings), settings.market
     try:
@@ -220,6 +267,7 @@ async def _go_by(feeds: VenueFeeds, floor: Floor, settings: Settings, *, unserve
     floor.serve(desk_rules(settings), _switched_on(settings))
     floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
     floor.ledger.begin_with(starting_balances(settings))
+    guard.serve(*_door(settings))
     logs.set_level(settings.logs.level)
 
 
@@ -255,7 +303,7 @@ async def running(
     """
     Run the whole service; gives the address it answers on.
 
-    On the way out it takes no more orders, finishes those under way, and closes everything in the order of use.
+    On the way out it begins nothing new, finishes what is under way, and closes everything in the order of use.
 
     Args:
         read: Gives the settings anew, as ``Switching`` wants it.
@@ -282,11 +330,11 @@ async def running(
         signing_key = quote_key(pepper.secret, ledger.ledger_id)
         app = create_app(settings, feeds, ledger, ring, signing_key, clock, read)
         await stack.enter_async_context(app[KEEPER].keeping(ring))
-        runner = Runner(app, shutdown_timeout=SHUTDOWN_WITHIN_S)
+        runner = Runner(app, room(settings, app[GUARD]), shutdown_timeout=CUT_AFTER_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
-        stack.callback(app[API].desk.close)
+        stack.push_async_callback(finish, app, runner)
         switching = app[API].switching
         async with switching.waiting():
             await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
@@ -295,6 +343,13 @@ async def running(
         log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
         yield address
         log.info("service.stopping")
+
+
+async def finish(app: web.Application, runner: Runner) -> None:
+    """Begin nothing new, and finish what is under way; whoever keeps us waiting for too long is left alone."""
+    app[API].desk.close()
+    await runner.finish(FINISHED_WITHIN_S)
+    await close_streams(app)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -15,6 +15,8 @@ NEEDS_RESTART: Final = (
     "service.host",
     "service.port",
     "service.mode",
+    "service.connections_per_address_max",
+    "service.connections_max",
     "ledger.url",
     "liquidity.taken",
     "recording.file",

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
+ORIGIN = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 VENUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 ACCOUNT = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
@@ -110,6 +112,43 @@ class ServiceSettings(Table):
     host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
     port: int = Field(default=8080, ge=0, le=65535)
     mode: Literal["live", "simulated", "replay"] = "live"
+    connections_per_address_max: int = Field(default=2_500, ge=1, le=100_000)
+    connections_max: int = Field(default=5_000, ge=1, le=100_000)
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description='a list of IP addresses and networks, like ["10.0.0.1", "fd00::/8"]'
+    )
+    stream_origins: tuple[str, ...] = Field(
+        default=(), description='a list of web origins, like ["https://desk.example:8443"]'
+    )
+    streams_per_key: int = Field(default=20, ge=1, le=10_000)
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> tuple[str, ...]:
+        """Name every item that is no network."""
+        if not isinstance(value, list | tuple):
+            raise ValueError("not a list")
+        wrong = []
+        for item in value:
+            try:
+                ip_network(item if isinstance(item, str) else "")
+            except ValueError:
+                wrong.append(f"{shown(item)} is not an IP address or network")
+        if wrong:
+            raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
+        return tuple(value)
+
+    @field_validator("stream_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> tuple[str, ...]:
+        """Name every item that is no origin."""
+        if not isinstance(value, list | tuple):
+            raise ValueError("not a list")
+        wrong = [item for item in value if not isinstance(item, str) or not ORIGIN.fullmatch(item)]
+        if wrong:
+            reason = "; ".join(f"{shown(item)} is not http:// or https:// and a host, in lower case" for item in wrong)
+            raise PydanticCustomError("said", "{reason}", {"reason": reason})
+        return tuple(value)
 
 
 class MarketSettings(Table):
@@ -233,6 +272,14 @@ class PricingSettings(Table):
         return markups
 
 
+class LimitsSettings(Table):
+    """How often clients are answered, per second; twice as much at once; 0 is no limit."""
+
+    quote_per_s: int = Field(default=200, ge=0, le=1_000_000)
+    execute_per_s: int = Field(default=100, ge=0, le=1_000_000)
+    failed_keys_per_s: int = Field(default=10, ge=0, le=1_000_000)
+
+
 class RecordingSettings(Table):
     """Whether what the venues show is recorded."""
 
@@ -320,6 +367,7 @@ class Settings(Table):
     liquidity: LiquiditySettings = LiquiditySettings()
     accounts: AccountsSettings = AccountsSettings()
     risk: RiskSettings = RiskSettings()
+    limits: LimitsSettings = LimitsSettings()
     recording: RecordingSettings = RecordingSettings()
     replay: ReplaySettings = ReplaySettings()
     logs: LogsSettings = LogsSettings()

@@ -26,6 +26,8 @@ port = 0
 mode = "simulated"
 [ledger]
 url = "sqlite:///{folder}/ledger.db"
+[limits]
+quote_per_s = 0
 [market]
 symbols = {symbols}
 """

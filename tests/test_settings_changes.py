@@ -21,6 +21,8 @@ OTHERS = {
     "service.host": "0.0.0.0",
     "service.port": 9090,
     "service.mode": "simulated",
+    "service.connections_per_address_max": 7,
+    "service.connections_max": 7,
     "market.symbols": ["BTC/USDT"],
     "market.venues_min": 2,
     "market.crossed_bps_max": 7,

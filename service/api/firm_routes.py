@@ -43,7 +43,7 @@ def _faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-@needs("quote", "execute")
+@needs("quote", "execute", kind="execute")
 @operation(
     "Give firm quote",
     "A price that is honoured until it expires, whatever the market does: funds and liquidity are held for it. "

@@ -19,6 +19,7 @@ from service.api import answers
 from service.api.fields import VenueList
 from service.api.middleware import Handler
 from service.api.openapi import describe_codes
+from service.control import KeyDesk
 from service.desk.bank import Bank
 from service.desk.desk import Desk
 from service.desk.firm_quotes import FirmQuotes
@@ -29,13 +30,21 @@ from service.market.view import MarketView
 from service.pricing.bounds import Ask
 from service.switching import Switching
 
-GENERAL = ("unauthenticated", "insufficient_scope", "internal_error")
+GENERAL = (
+    "unauthenticated",
+    "insufficient_scope",
+    "address_not_allowed",
+    "rate_limited",
+    "overloaded",
+    "shutting_down",
+    "internal_error",
+)
 PARAMETERS = ("invalid_parameter", "unknown_parameter", "duplicate_field", "missing_parameter")
 AMOUNTS = ("quantity_step", "quantity_too_small", "notional_too_small")
 MARKET_DATA = ("no_fresh_market_data", "venues_disagree")
 
 
-WRITES = ("overloaded", "ledger_unavailable", "shutting_down", "outcome_unknown")
+WRITES = ("ledger_unavailable", "outcome_unknown")
 BODIES = (
     "body_too_large",
     "unsupported_media_type",
@@ -84,6 +93,7 @@ class Api:
     venues: Callable[[], Sequence[VenueReport]]
     switching: Switching
     openapi: Callable[[], bytes]
+    key_desk: KeyDesk
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable
-from time import perf_counter_ns
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic_ns, perf_counter_ns
 from typing import Any, Final
 
 import orjson
@@ -14,47 +13,63 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from service.api.admission import Admission
+from service.api.guard import Guard, RateLimited
+from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
 from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
 from service.api.render import source_message
 from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
-from service.keys import KeyRing, Principal
+from service.keys import Principal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+LIMIT: Final = web.RequestKey("limit", tuple)
+"""The header fields ``RateLimit-Policy`` and ``RateLimit`` of the answer."""
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
-BODY_WITHIN_S = 10.0
-"""How long a body may take to come; a broken one may never end, and aiohttp would wait for ever."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger()
 
 
-def needs(*scopes: str | None) -> Callable[[Handler], Handler]:
-    """Mark a handler with the scopes that its callers' keys must have; None opens it to everyone."""
+def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Handler]:
+    """
+    Mark a handler with the scopes that its callers' keys must have; None opens it to everyone.
+
+    Args:
+        kind: Which of a key's limits its requests count against.
+    """
 
     def mark(handler: Handler) -> Handler:
         handler.__scopes__ = [scope for scope in scopes if scope is not None]  # type: ignore[attr-defined]
+        handler.__kind__ = kind  # type: ignore[attr-defined]
         return handler
 
     return mark
 
 
-def contract(keys: KeyRing) -> Any:
-    """Make the middleware that stands around all others."""
+def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) -> Any:
+    """
+    Make the middleware that stands around all others.
+
+    Args:
+        closing: Says whether the service is stopping: then nothing new is begun.  Orders are the desk's to refuse,
+            which knows those that are on record.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started_ns = perf_counter_ns()
         request_id = _request_id(request)
         record: dict[str, Any] = {}
-        request[RECORD] = record
+        request[RECORD], request[REQUEST_ID] = record, request_id
         try:
-            response = await _answer(request, handler, keys)
+            response = await _answer(request, handler, guard, admission, closing)
         except RequestError as error:
             response = _refusal(error, request_id, record)
         except Unavailable as error:
@@ -65,8 +80,13 @@ def contract(keys: KeyRing) -> Any:
             log.exception("request.failed", request_id=request_id)
             record["code"] = "internal_error"
             response = _problem("internal_error", "an error of the service; it has been logged", request_id)
-        response.headers["X-Request-Id"] = request_id
-        response.headers.setdefault("Cache-Control", "no-store")
+        if not response.prepared:
+            headers = response.headers
+            headers["X-Request-Id"] = request_id
+            headers.setdefault("Cache-Control", "no-store")
+            limit = request.get(LIMIT)
+            if limit is not None:
+                headers["RateLimit-Policy"], headers["RateLimit"] = limit
         log.info(
             "request",
             request_id=request_id,
@@ -74,7 +94,7 @@ def contract(keys: KeyRing) -> Any:
             route=_route(request),
             status=response.status,
             duration_ms=(perf_counter_ns() - started_ns) / 1_000_000,
-            remote=request.remote,
+            remote=guard.address(request),
             **record,
         )
         return response
@@ -82,46 +102,57 @@ def contract(keys: KeyRing) -> Any:
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler, keys: KeyRing) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, handler: Handler, guard: Guard, admission: Admission, closing: Callable[[], bool]
+) -> web.StreamResponse:
     """Check in the contract's order, then let the handler answer."""
     failed = request.match_info.http_exception
     if failed is not None:
         raise failed
     target = request.match_info.handler
-    schemas = getattr(target, "__schemas__", ())
+    scopes, schemas = getattr(target, "__scopes__", ()), getattr(target, "__schemas__", ())
+    if scopes and not admission.admits(target.__kind__, request.protocol.arrived_ns, monotonic_ns()):  # type: ignore[attr-defined]
+        # Before all else: what it would be refused for, or granted, costs the time that is missing.
+        raise Unavailable("overloaded", CODES["overloaded"].meaning)
     if any(schema["location"] == "json" for schema in schemas):
         check_media_type(request)
         await _read_body(request)
-    scopes = getattr(target, "__scopes__", ())
     if scopes:
-        principal = _principal(request, keys)
-        request[PRINCIPAL] = principal
-        request[RECORD].update(account=principal.account, key_id=principal.key_id)
-        for scope in scopes:
-            if scope not in principal.scopes:
-                raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+        _admit(request, guard, scopes, target.__kind__)  # type: ignore[attr-defined]
+        if "execute" not in scopes and closing():
+            raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
     if not any(schema["location"] in ("querystring", "json") for schema in schemas):
         refuse_query(request)
-    return await handler(request)
+    if schemas:
+        plain = await request.app["_apispec_parser"].read_plain(request)
+        if plain is not None:
+            for name, values in plain.items():
+                request[name] = values
+            return await target(request)
+    return await handler(request)  # Through aiohttp-apispec's validation, which refuses it or reads it with more care.
+
+
+def _admit(request: web.Request, guard: Guard, scopes: Sequence[str], kind: Kind) -> None:
+    """Find whose request it is, whether the key may do this, and whether not too often."""
+    principal = guard.identify(request)
+    request[PRINCIPAL] = principal
+    request[RECORD].update(account=principal.account, key_id=principal.key_id)
+    for scope in scopes:
+        if scope not in principal.scopes:
+            raise RequestError("insufficient_scope", f"this route needs a key with the scope {scope!r}")
+    limit = guard.count(principal, kind)
+    if limit is not None:
+        request[LIMIT] = limit
 
 
 async def _read_body(request: web.Request) -> None:
+    if request.content.is_eof():  # All of it has come already.
+        await request.read()
+        return
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            await request.read()
+        await request.read()  # No longer than a connection lets it take.
     except (OSError, HttpProcessingError):
         raise RequestError("malformed_request", "the body broke off, or did not come in time") from None
-
-
-def _principal(request: web.Request, keys: KeyRing) -> Principal:
-    offered = request.headers.getall("X-API-Key", [])
-    for value in request.headers.getall("Authorization", []):
-        scheme, _, credentials = value.partition(" ")
-        offered.append(credentials.strip() if scheme.lower() == "bearer" else "")
-    principal = keys.check(offered[0]) if offered and len(set(offered)) == 1 else None
-    if principal is None:
-        raise RequestError("unauthenticated", "send a valid API key as X-API-Key, or as a bearer token")
-    return principal
 
 
 def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> web.Response:
@@ -129,7 +160,10 @@ def _refusal(error: RequestError, request_id: str, record: dict[str, Any]) -> we
     extra = {name: value for name, value in error.context.items() if value is not None}
     if "fresh_quote" in extra:
         extra["fresh_quote"] = orjson.Fragment(quote_message(extra["fresh_quote"]))
-    return _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
+    response = _problem(error.code, error.detail, request_id, faults=error.faults, extra=extra)
+    if isinstance(error, RateLimited):
+        response.headers.update(error.headers)
+    return response
 
 
 def _unavailable(error: Unavailable, request_id: str, record: dict[str, Any]) -> web.Response:

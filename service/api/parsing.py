@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -17,9 +17,14 @@ from aiohttp.typedefs import Handler
 from marshmallow import Schema, ValidationError
 from multidict import MultiMapping
 
+from service.api.fields import JsonNumber
+from service.api.reading import Reader, plain_query
 from service.errors import Fault, RequestError
 
 BODY_MAX_BYTES = 64 * 1024
+KEY_HEADER = "Idempotency-Key"
+_STAND_IN = "-"
+"""In place of a header that is wrong, so that its field is not called missing as well."""
 
 _ORDER = (
     "invalid_parameter",
@@ -32,15 +37,39 @@ _ORDER = (
 _POINTER_ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
 
 
-@dataclass(frozen=True, slots=True)
-class JsonNumber:
-    """A number in a JSON body as it was written; no amount is one: a float has lost digits before anyone sees it."""
-
-    text: str
-
-
 class ContractParser:
     """Load a schema from one part of a request."""
+
+    def __init__(self) -> None:
+        self._readers: dict[Schema, Reader] = {}
+
+    async def read_plain(self, request: web.Request) -> dict[str, Mapping[str, Any]] | None:
+        """
+        Give what the schemas of a request's handler load, by the names under which a request keeps it.
+
+        Returns:
+            None where anything about the request is not plain: ``parse`` takes its time then, and says what is wrong.
+
+        Raises:
+            RequestError: 400, for a body that is no JSON object.
+        """
+        handler = request.match_info.handler
+        also = getattr(handler, "__also_check__", None)
+        loaded: dict[str, Mapping[str, Any]] = {}
+        for declared in handler.__schemas__:  # type: ignore[attr-defined]
+            schema, location = declared["schema"], declared["location"]
+            data = await _plain(request, location)
+            values = None if data is None else self._reader(schema).read(data)
+            if values is None or (location != "match_info" and also is not None and also(request, data)):
+                return None
+            loaded[declared["put_into"]] = values
+        return loaded
+
+    def _reader(self, schema: Schema) -> Reader:
+        reader = self._readers.get(schema)
+        if reader is None:
+            reader = self._readers[schema] = Reader(schema)
+        return reader
 
     async def parse(
         self, schema: Schema, request: web.Request, *, location: str, unknown: str | None = None
@@ -54,7 +83,7 @@ class ContractParser:
         handler = request.match_info.handler
         if location == "json":
             data, faults = await _body(request)
-            faults += _unknown_parameters(request)
+            faults += _unknown_parameters(request) + _header_faults(request, data)
             kind, unknown_code = "pointer", "unknown_field"
         else:
             values = request.query if location == "querystring" else request.match_info
@@ -63,7 +92,7 @@ class ContractParser:
         try:
             loaded = schema.load(data)
         except ValidationError as error:
-            faults += _faults(error.messages, kind, unknown_code)
+            faults += faults_of(error.messages, kind, unknown_code)
         if location != "match_info" and (also := getattr(handler, "__also_check__", None)) is not None:
             faults += [
                 fault if kind == "parameter" else replace(fault, where=f"/{fault.where}", kind=kind)
@@ -100,6 +129,37 @@ def also_check(check: Callable[[web.Request, Mapping[str, str]], list[Fault]]) -
     return mark
 
 
+def names_request(field: str, pattern: re.Pattern[str], form: str) -> Callable[[Handler], Handler]:
+    """Let the header ``Idempotency-Key`` stand in for a field of a handler's body that has *pattern*."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__named_by__ = (field, pattern, form)  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+def _header_faults(request: web.Request, data: dict[str, Any]) -> list[Fault]:
+    """Put what ``Idempotency-Key`` says into a body that does not say it itself; tell what is wrong with it."""
+    given = set(request.headers.getall(KEY_HEADER, []))
+    named_by = getattr(request.match_info.handler, "__named_by__", None)
+    if not given or named_by is None:
+        return []
+    field, pattern, form = named_by
+    # A structured field's string stands in quotation marks (draft-ietf-httpapi-idempotency-key-header-07).
+    values = {value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value for value in given}
+    value = min(values)
+    said = data.setdefault(field, value)
+    if len(values) > 1:
+        return [_fault(KEY_HEADER, "parameter", "duplicate_field", "stands more than once")]
+    if not pattern.fullmatch(value):
+        data[field] = _STAND_IN if said == value else said
+        return [_fault(KEY_HEADER, "parameter", "invalid_parameter", form)]
+    if said != value:
+        return [_fault(KEY_HEADER, "parameter", "conflicting_parameters", f"differs from {field} in the body")]
+    return []
+
+
 def check_media_type(request: web.Request) -> None:
     """
     Refuse a body that is not plain JSON in UTF-8, or that announces more than ``BODY_MAX_BYTES``.
@@ -115,7 +175,32 @@ def check_media_type(request: web.Request) -> None:
         raise RequestError("unsupported_media_type", "send application/json in UTF-8")
 
 
+async def _plain(request: web.Request, location: str) -> Mapping[str, Any] | None:
+    """Give one part of a request as it came; None if something is wrong with it, or not plain."""
+    if location == "match_info":
+        return request.match_info
+    query = request.rel_url.raw_query_string
+    if location == "querystring":
+        return plain_query(query)
+    data, faults = await _body(request)
+    return None if query or faults or _header_faults(request, data) else data
+
+
 async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
+    try:
+        text = (await request.read()).decode("utf-8")
+    except ValueError:
+        raise RequestError("malformed_json", "the body is not JSON in UTF-8") from None
+    return read_object(text, "the body")
+
+
+def read_object(text: str, what: str) -> tuple[dict[str, Any], list[Fault]]:
+    """
+    Read a JSON object whose numbers stay as they were written; gives it with a fault for each name that stands twice.
+
+    Raises:
+        RequestError: If it is none; *what* says of what this is told.
+    """
     duplicates: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -127,7 +212,6 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
         return made
 
     try:
-        text = (await request.read()).decode("utf-8")
         data = json.loads(
             text,
             object_pairs_hook=unique,
@@ -136,9 +220,9 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
             parse_constant=_no_constant,
         )
     except (ValueError, RecursionError):
-        raise RequestError("malformed_json", "the body is not JSON in UTF-8") from None
+        raise RequestError("malformed_json", f"{what} is not JSON in UTF-8") from None
     if not isinstance(data, dict):
-        raise RequestError("malformed_json", "the body is not a JSON object")
+        raise RequestError("malformed_json", f"{what} is not a JSON object")
     faults = [_fault(name, "pointer", "duplicate_field", "stands more than once") for name in dict.fromkeys(duplicates)]
     return data, faults
 
@@ -157,8 +241,8 @@ def _single_values(values: MultiMapping[str] | Mapping[str, str]) -> tuple[dict[
     return seen, faults
 
 
-def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
-    """Walk marshmallow's nest of messages; a leaf is text, or {"code", "detail"} made by a schema of ours."""
+def faults_of(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
+    """Give the faults in marshmallow's nest of messages; a leaf is text, or {"code", "detail"} of a schema of ours."""
     if isinstance(messages, dict) and isinstance(messages.get("code"), str):  # a field of that name has a list
         code = unknown_code if messages["code"] == "unknown" else messages["code"]
         return [_fault(name, kind, code, messages["detail"], messages.get("suggested"))]
@@ -166,10 +250,10 @@ def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list
         return [
             fault
             for key, inner in messages.items()
-            for fault in _faults(inner, kind, unknown_code, f"{name}/{key}" if name else str(key))
+            for fault in faults_of(inner, kind, unknown_code, f"{name}/{key}" if name else str(key))
         ]
     if isinstance(messages, Iterable) and not isinstance(messages, str):
-        return [fault for inner in messages for fault in _faults(inner, kind, unknown_code, name)]
+        return [fault for inner in messages for fault in faults_of(inner, kind, unknown_code, name)]
     return [_fault(name, kind, "invalid_parameter", re.sub(r"\.$", "", str(messages)).lower())]
 
 

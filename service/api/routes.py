@@ -19,7 +19,7 @@ from exchanges.book import Side
 from service.accounting import bps_text, price_text
 from service.api import answers, answers_record, requests
 from service.api.account_routes import ACCOUNT_ROUTES
-from service.api.fields import CLIENT_ORDER_ID_PATTERN, Cursor
+from service.api.fields import CLIENT_ORDER_ID_PATTERN, ClientOrderId, Cursor
 from service.api.firm_routes import FIRM_ROUTES
 from service.api.handlers import (
     AMOUNTS,
@@ -36,8 +36,9 @@ from service.api.handlers import (
     record_amounts,
     venue_faults,
 )
+from service.api.key_routes import KEY_ROUTES
 from service.api.middleware import PRINCIPAL, RECORD, needs
-from service.api.parsing import also_check
+from service.api.parsing import also_check, names_request
 from service.api.problems import CODES
 from service.api.render import (
     book_message,
@@ -46,6 +47,7 @@ from service.api.render import (
 )
 from service.api.render_quote import quote_message
 from service.api.render_record import execution_message
+from service.api.stream_routes import STREAM_ROUTES
 from service.api.system_routes import SYSTEM_ROUTES
 from service.api.venue_routes import VENUE_ROUTES
 from service.desk.deciding import Decision
@@ -127,7 +129,7 @@ _EXECUTE_CODES = (
 )
 
 
-@needs("execute")
+@needs("execute", kind="execute")
 @operation(
     "Execute order",
     "Mock-fill an order at once, on record: on a quote, or directly. The same client_order_id is always safe to send "
@@ -139,6 +141,7 @@ _EXECUTE_CODES = (
 )
 @response_schema(answers_record.ExecutionSchema, 200, description="It was on record, or it was a dry run.")
 @json_schema(requests.ExecuteBody)
+@names_request("client_order_id", ClientOrderId.pattern, ClientOrderId.form)
 async def post_execute(request: web.Request) -> web.Response:
     """Answer ``POST /execute``."""
     api, body = request.app[API], request["json"]
@@ -146,7 +149,7 @@ async def post_execute(request: web.Request) -> web.Response:
     order = Order(
         account=account,
         client_order_id=body["client_order_id"],
-        fingerprint=await _fingerprint(request, account),
+        fingerprint=await _fingerprint(request, account, body["client_order_id"]),
         terms=_order_terms(body),
         valid_until=body.get("valid_until"),
         dry_run=body["dry_run"],
@@ -179,9 +182,10 @@ def _order_terms(body: Mapping[str, Any]) -> DirectOrder | QuoteOrder:
     )
 
 
-async def _fingerprint(request: web.Request, account: str) -> bytes:
+async def _fingerprint(request: web.Request, account: str, client_order_id: str) -> bytes:
     """Hash the body as parsed, keys sorted, and the account: spelling and order of fields do not matter."""
     fields = orjson.loads(await request.read())
+    fields["client_order_id"] = client_order_id  # Wherever it stood.
     return hashlib.sha256(orjson.dumps([account, fields], option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -355,7 +359,8 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put every route of the contract on *app*."""
-    app.router.add_routes([*FIRM_ROUTES, *ACCOUNT_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES])
+    routes = [*FIRM_ROUTES, *ACCOUNT_ROUTES, *KEY_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES, *STREAM_ROUTES]
+    app.router.add_routes(routes)
     app.router.add_get("/quote", get_quote)
     app.router.add_get("/v1/quote", get_quote)
     app.router.add_post("/execute", post_execute)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from aiohttp import web
@@ -24,13 +25,16 @@ from jsonschema import Draft202012Validator
 from multidict import CIMultiDict
 from yarl import URL
 
+import service.app
 from exchanges.board import Board
 from exchanges.instruments import Instrument
 from service import logs
+from service.api.guard import GUARD
 from service.api.handlers import API
+from service.api.openapi import OpenApi
 from service.api.problems import CODES
 from service.api.server import Runner
-from service.app import create_app
+from service.app import create_app, room
 from service.keys import KeyRing, quote_key
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
@@ -44,6 +48,7 @@ QUANTITY_MIN = {"kraken": "0.0001", "coinbase": None, "okx": "0.00001"}
 SETTINGS = {
     "market": {"symbols": ["BTC/USDT", "ETH/USDT"]},
     "pricing": {"markup_bps": 2},
+    "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
     "accounts": {"starting_balances": {"USDT": "100000000", "BTC": "10000", "ETH": "10000"}},
     "venues": {
         "kraken": {"exchange": "kraken"},
@@ -87,6 +92,22 @@ NUMBER = 7_000
 """Sequence of the first book; each later one has one more."""
 
 
+class SharedOpenApi(OpenApi):
+    """Describes applications with the same routes once, which takes longer than most tests."""
+
+    made: ClassVar[dict] = {}
+
+    def _register(self, app):
+        routes = tuple((route.method, route.resource.canonical, route.handler) for route in app.router.routes())
+        if routes not in self.made:
+            super()._register(app)
+            self.made[routes] = self.spec
+        self.spec = self.made[routes]
+
+
+service.app.OpenApi = SharedOpenApi
+
+
 class Ledger:
     """A real ledger that can be told to fail, to be slow, or to have no answer."""
 
@@ -115,8 +136,12 @@ class Ledger:
 class Server(TestServer):
     """The service's own runner on a loopback port."""
 
+    def __init__(self, app, room=None):
+        super().__init__(app)
+        self._room = room
+
     async def _make_runner(self, **options):
-        return Runner(self.app)
+        return Runner(self.app, self._room)
 
 
 @dataclass
@@ -247,6 +272,15 @@ class House:
         self.keep(method, rest.partition(" ")[0].partition("?")[0], reply)
         return reply
 
+    @property
+    def connections(self):
+        """The server's connections."""
+        return self.client.server.runner.connections
+
+    async def sweep(self, later_s=0.0):
+        """Look for connections to be cut, as it is done every second, as of *later_s* from now."""
+        await self.connections.sweep(asyncio.get_running_loop().time() + later_s)
+
     def lines(self, event=None):
         """Give the log's lines so far; every one of them is a JSON object."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
@@ -362,20 +396,26 @@ def check_problem(reply):
     assert "application/problem+json" == reply.headers["Content-Type"].partition(";")[0]
     problem = reply.json
     hold_to({"$ref": "#/components/schemas/Problem"}, problem)
-    meaning = CODES[problem["code"]]
-    assert reply.status == problem["status"] == meaning.status
-    assert "/problems/" + problem["code"].replace("_", "-") == problem["type"]
-    assert (meaning.retry, meaning.execution_state) == (problem["retry"], problem["execution_state"])
+    check_problem_body(problem)
+    assert reply.status == problem["status"]
     assert reply.headers["X-Request-Id"] == problem["request_id"]
-    for fault in problem.get("errors", ()):
-        assert 1 == len({"parameter", "pointer"} & set(fault))
-        assert fault["code"] in CODES
     if reply.status in (429, 503) or problem["code"] == "execution_in_progress":
         assert int(reply.headers["Retry-After"]) >= 1
     else:
         assert "Retry-After" not in reply.headers
     assert (reply.status == 401) == ("WWW-Authenticate" in reply.headers)
     assert (reply.status == 405) == ("Allow" in reply.headers)
+
+
+def check_problem_body(problem):
+    """Hold a problem, wherever it stands, to the table of codes."""
+    meaning = CODES[problem["code"]]
+    assert meaning.status == problem["status"]
+    assert "/problems/" + problem["code"].replace("_", "-") == problem["type"]
+    assert (meaning.retry, meaning.execution_state) == (problem["retry"], problem["execution_state"])
+    for fault in problem.get("errors", ()):
+        assert 1 == len({"parameter", "pointer"} & set(fault))
+        assert fault["code"] in CODES
 
 
 # The house
@@ -463,7 +503,7 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
     app = create_app(settings, feeds, ledger, ring, signing_key, clock, lambda: load_settings(written, {}))
     house = House(clock, board, ledger, ring, app, tmp_path, log_bytes, feeds, keys=texts)
     house.show()
-    house.client = await aiohttp_client(Server(app))
+    house.client = await aiohttp_client(Server(app, room(settings, app[GUARD])))
     yield house
     await house.client.close()
     await real.close()

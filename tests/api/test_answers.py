@@ -754,13 +754,18 @@ async def test_symbol_needs_as_many_venues_as_the_settings_say(house):
     assert 200 == (await house.quote("symbol=BTC/USDT&quantity=1")).status
 
 
-async def test_closing_desk_still_quotes(house):
+async def test_stopping_service_begins_nothing_new(house):
     """
-    A service that is stopping takes no orders and is not ready, but says so and answers what it can.
+    A service that is stopping is alive and not ready, and says so to whoever wants anything; an order on record has its
+    answer still.
     """
+    first = await house.buy()
     house.app[API].desk.close()
-    assert 200 == (await house.quote()).status
-    assert "shutting_down" == (await house.get("/readyz", key=None)).code
+    assert 200 == (await house.get("/healthz", key=None)).status
+    for path in ("/readyz", "/quote?symbol=BTC/USDT&quantity=1", "/v1/venues", "/v1/executions"):
+        assert "shutting_down" == (await house.get(path)).code
+    assert ["shutting_down"] * 2 == [(await house.buy("b")).code, (await house.firm()).code]
+    assert (200, first.body) == ((again := await house.buy()).status, again.body)
 
 
 # Headers
@@ -798,7 +803,7 @@ async def test_insane_request_id_is_replaced(house, offered):
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/stream", "/v1/account/balances", "/v1/admin/accounts/alice", "/metrics", "/", "/v1/admin/keys",
+    ["/v1/stream", "/v1/account/balances", "/v1/admin/accounts/alice", "/metrics", "/",
      "/v1/admin/venues", "/quote/", "//quote", "/QUOTE", "/v2/quote", "/docs/", "/docs/../x"],
 )  # fmt: skip
 async def test_what_is_not_there_is_not_found(house, path):
@@ -807,16 +812,3 @@ async def test_what_is_not_there_is_not_found(house, path):
     """
     for key in ("all", "admin", None):
         assert (path, "not_found") == (path, (await house.get(path, key=key)).code)
-
-
-async def test_idempotency_key_is_not_offered_yet(house):
-    """
-    The header alone does not stand in for a client_order_id.
-    """
-    reply = await house.ask(
-        "POST",
-        "/execute",
-        body={"symbol": "BTC/USDT", "side": "buy", "quantity": "1"},
-        headers={"Idempotency-Key": "a"},
-    )
-    assert [("/client_order_id", "missing_parameter")] == reply.faults

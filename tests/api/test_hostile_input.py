@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from service.api import middleware
 from service.api.fields import Amount
-from service.api.parsing import _faults, refused
+from service.api.parsing import faults_of, refused
 from service.api.problems import CODES
 from service.api.requests import ExecuteBody
 
@@ -549,19 +548,6 @@ async def test_what_is_not_http_is_refused_without_an_echo(house, data):
     assert ("request.malformed", reply.json["request_id"]) == (line["event"], line["request_id"])
 
 
-async def test_body_that_never_ends_is_not_waited_for(house, monkeypatch):
-    """
-    A body that stops coming, or breaks after it began, is refused in time, with one line and no traceback.
-    """
-    monkeypatch.setattr(middleware, "BODY_WITHIN_S", 0.02)
-    key = house.keys["all"].encode()
-    head = b"POST /execute HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Type: application/json\r\n" % key
-    reply = await house.wire(head + b"Content-Length: 20\r\n\r\n{")
-
-    assert (400, "malformed_request") == (reply.status, reply.code)
-    assert [("request", "malformed_request")] == [(line["event"], line["code"]) for line in house.lines()]
-
-
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 async def test_method_that_a_route_lacks_is_refused_with_those_it_has(house, method):
     """
@@ -592,5 +578,5 @@ def test_no_body_is_an_error_of_ours(body):
     try:
         ExecuteBody().load(body)
     except ValidationError as error:
-        refusal = refused(_faults(error.messages, "pointer", "unknown_field"))
+        refusal = refused(faults_of(error.messages, "pointer", "unknown_field"))
         assert 400 == CODES[refusal.code].status

@@ -20,6 +20,10 @@ venues_min = {venues_min}
 markup_bps = {markup_bps}
 [accounts]
 starting_balances = {{ USDT = "{usdt}", BTC = "10000", ETH = "10000" }}
+[limits]
+quote_per_s = 0
+execute_per_s = 0
+failed_keys_per_s = 0
 [logs]
 level = "{level}"
 [venues.kraken]
@@ -234,6 +238,8 @@ async def test_what_needs_a_restart_is_named_and_left(house):
 [service]
 port = 9999
 host = "0.0.0.0"
+connections_max = 7
+connections_per_address_max = 7
 [ledger]
 url = "postgresql://user:hunter2@host/database"
 [liquidity]

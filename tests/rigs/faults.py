@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
+from service import app
+from service.api import connection, fields
+from service.api.connection import Connection
+from service.api.server import Runner, Server
+from service.api.stream_client import Client
 from service.errors import ConfigError
+from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
 from service.settings_changes import switched
@@ -193,6 +200,90 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
+def keys_stay_in_force() -> None:
+    """Learn of new keys, and of no revocation before the next start."""
+    hold = KeyRing.hold
+
+    def hold_and_keep(self: KeyRing, keys: Any) -> None:
+        before = dict(self._keys)
+        hold(self, keys)
+        self._keys = before | self._keys
+
+    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
+    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
+
+
+def parser_tells() -> None:
+    """Answer what cannot be parsed, and log it, as aiohttp does by itself."""
+    del Connection.handle_error
+
+
+def slow_record() -> None:
+    """Take so long for each transaction that much is under way at any moment; no fault by itself."""
+    transaction = sql.SqlLedger._transaction
+
+    async def transaction_later(self: sql.SqlLedger, batch: Any, work: Batch) -> None:
+        await asyncio.sleep(GAP_S)
+        await transaction(self, batch, work)
+
+    sql.SqlLedger._transaction = transaction_later  # type: ignore[method-assign]
+
+
+def cut_at_the_end() -> None:
+    """Take long for each transaction, and stop without waiting for any."""
+    slow_record()
+
+    async def at_once(self: Runner, within_s: float) -> None:
+        for _, transport in self.connections.ours:
+            transport.abort()
+
+    Runner.finish = at_once  # type: ignore[method-assign]
+
+
+def quick_to_cut() -> None:
+    """Give slow clients less time; no fault by itself."""
+    connection.HEAD_WITHIN_S, connection.BODY_WITHIN_S = 1.0, 0.5  # type: ignore[misc]
+
+
+def never_cut() -> None:
+    """Let clients take the time they like."""
+
+    async def sweep_nothing(self: Server, now: float) -> None:
+        pass
+
+    Server.sweep = sweep_nothing  # type: ignore[method-assign]
+
+
+def waits_for_everybody() -> None:
+    """Wait at the end until every answer is read."""
+    Connection.under_way = lambda self, now, unread_s: self._request_in_progress  # type: ignore[method-assign]
+    app.FINISHED_WITHIN_S = 60.0
+    connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
+
+
+def streams_queue() -> None:
+    """Write to clients of streams whether or not they read."""
+
+    def write_on(self: Client) -> None:
+        for frame in self._replies:
+            self._write(0x81, frame)
+        self._replies.clear()
+        for subscription in self._ready:
+            self._write(0x81, subscription.take(self.request_id))
+        self._ready.clear()
+
+    Client._flush = write_on  # type: ignore[method-assign]
+
+
+def any_word() -> None:
+    """Take any word where one of a few is asked for."""
+
+    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
+        return str(value)
+
+    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -209,6 +300,15 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
+        keys_stay_in_force,
+        parser_tells,
+        slow_record,
+        cut_at_the_end,
+        waits_for_everybody,
+        quick_to_cut,
+        never_cut,
+        streams_queue,
+        any_word,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

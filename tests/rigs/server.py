@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import signal
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -23,10 +24,11 @@ from exchanges.clock import SystemClock
 from exchanges.instruments import Instrument
 from service import logs
 from service.api.server import Runner
-from service.app import create_app
+from service.app import CUT_AFTER_S, create_app, finish
+from service.control import LocalKeyDesk, serving
 from service.desk.keeper import KEEPER
 from service.keys import KeyRing, quote_key
-from service.ledger.opening import open_ledger
+from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger
 from service.settings import Settings
 from tests.rigs.faults import FAULTS
@@ -83,6 +85,7 @@ class Setup:
                 "market": {"symbols": list(SYMBOLS)},
                 "quotes": {"ttl_ms": self.ttl_ms},
                 "liquidity": {"taken": self.taken},
+                "limits": {"quote_per_s": 0, "execute_per_s": 0, "failed_keys_per_s": 0},
                 "accounts": {"starting_balances": {"USDT": much, "BTC": much, "ETH": much}},
                 "venues": {name: {"exchange": name, **venue} for name in VENUES},
             }
@@ -117,17 +120,25 @@ class Server:
         self.process.kill()
         await self._gone()
 
-    async def stop(self) -> None:
-        """Let it finish."""
+    async def stop(self) -> int:
+        """Let it finish; gives its exit status."""
         self.process.terminate()
-        await self._gone()
+        return await self._gone()
 
-    async def _gone(self) -> None:
+    @property
+    def pid(self) -> int:
+        """Give the process."""
+        pid: int = self.process.pid
+        return pid
+
+    async def _gone(self) -> int:
         await asyncio.to_thread(self.process.join, ENDS_WITHIN_S)
         if self.process.is_alive():
             self.process.kill()
             raise RuntimeError("the server did not end")
+        status: int = self.process.exitcode
         self.process.close()
+        return status
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -157,13 +168,18 @@ async def _serve(setup: Setup, told: Any) -> None:
     ring = KeyRing(PEPPER, "simulated")
     ring.hold(await ledger.keys())
     app = application(setup, ledger, ring)
-    async with app[KEEPER].keeping(ring):
-        runner = Runner(app, shutdown_timeout=5)
+    path = ledger_path(setup.settings())
+    async with AsyncExitStack() as stack:
+        if path is not None:
+            await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
+        await stack.enter_async_context(app[KEEPER].keeping(ring))
+        runner = Runner(app, shutdown_timeout=CUT_AFTER_S)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         told.send(runner.addresses[0][1])
         told.close()
         await stop.wait()
+        await finish(app, runner)
         await runner.cleanup()
     await ledger.close()
 

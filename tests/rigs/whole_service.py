@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,17 @@ class Service:
         venues: Sequence[str] = _VENUES,
         fault: str | None = None,
         more: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        """Be ready to start on a ledger that is there; *fault* is one of ``FAULTS``, *more* ends the settings file."""
+        """
+        Be ready to start on a ledger that is there.
+
+        Args:
+            fault: One of ``FAULTS``.
+            more: Ends the settings file.
+            env: Variables of its environment.
+        """
+        self._env = {"IOB_PEPPER": PEPPER.decode(), **(env or {})}
         self._settings = folder / "settings.toml"
         self._url, self._simulator_url, self._fault = url, simulator_url, fault
         self.write(venues, more)
@@ -53,6 +62,7 @@ class Service:
         new.write_text(
             f'[service]\nmode = "simulated"\n[ledger]\nurl = "{self._url}"\n[market]\nsymbols = {list(SYMBOLS)}\n'
             f'[liquidity]\ntaken = "off"\n'
+            "[limits]\nquote_per_s = 0\nexecute_per_s = 0\nfailed_keys_per_s = 0\n"
             f'[accounts]\nstarting_balances = {{ USDT = "{_MUCH}", BTC = "{_MUCH}", ETH = "{_MUCH}" }}\n'
             f"{tables}{more}"
         )
@@ -74,6 +84,11 @@ class Service:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def log(self) -> bytes:
+        """Give all that it has said so far."""
+        return self._log.read_bytes()
+
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give its log's lines of this event so far."""
         whole = self._log.read_bytes().rpartition(b"\n")[0].splitlines()
@@ -93,7 +108,7 @@ class Service:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *(broken if self._fault else ["-m", "service", *arguments]),
-                env=environment | {"IOB_PEPPER": PEPPER.decode()},
+                env=environment | self._env,
                 stdout=log,
                 stderr=log,
             )
@@ -108,11 +123,21 @@ class Service:
         """End it in the middle of whatever it is doing."""
         await self._end(signal.SIGKILL)
 
-    async def _end(self, number: int) -> None:
+    async def stop(self) -> int:
+        """Let it finish; gives its exit status."""
+        return await self._end(signal.SIGTERM)
+
+    @property
+    def pid(self) -> int:
+        """Give the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def _end(self, number: int) -> int:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(number)
-        await self._process.wait()
+        return await self._process.wait()
 
     async def __aenter__(self) -> Service:
         await self.start()
