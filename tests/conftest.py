@@ -53,6 +53,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((n for n, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG)))
 
 
+def pytest_addoption(parser):
+    """Let the document's examples be written anew: see tests/api/test_examples.py."""
+    parser.addoption("--rewrite-examples", action="store_true", help="write service/api/examples.json anew")
+
+
 def pytest_configure(config):
     """Let laws be tried on fewer examples, unless a profile is asked for."""
     if not config.getoption("--hypothesis-profile"):
