@@ -13,15 +13,32 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 
 from service.accounting import MONEY_SCALE
-from service.keys import ACCOUNT
+from service.keys import (
+    ACCOUNT,
+    ADDRESSES_MAX,
+    LABEL,
+    LABEL_FORM,
+    PER_S_MAX,
+    SCOPES,
+    KeyLimits,
+    address_ranges,
+    nearest_scope,
+)
 from service.market.symbols import SYMBOL_PATTERN
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"
+_NOT_ZERO = r"(?!0(\.0+)?$)"
 CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _AMOUNT = re.compile(AMOUNT_PATTERN[1:-1], re.ASCII)
+_BELOW_10000 = r"(0|[1-9][0-9]{0,3})(\.[0-9]{1,12})?"
 _CLIENT_ORDER_ID = re.compile(CLIENT_ORDER_ID_PATTERN[1:-1], re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_VENUES = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}(,[a-z0-9][a-z0-9_-]{0,31}){0,63}", re.ASCII)
+_TIME = re.compile(
+    r"[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
+    re.ASCII,
+)
+_VENUE = r"[a-z0-9][a-z0-9_-]{0,31}"
+_VENUES = re.compile(f"{_VENUE}(,{_VENUE}){{0,63}}", re.ASCII)
 
 
 def fault(code: str, detail: str) -> list[dict[str, str]]:
@@ -72,8 +89,9 @@ class Amount(_Text):
 
     documented: ClassVar = {"pattern": AMOUNT_PATTERN, "format": "decimal"}
 
-    def __init__(self, *, zero: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, zero: bool = False, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+        pattern = self.documented["pattern"] if zero else f"^{_NOT_ZERO}{self.documented['pattern'][1:]}"
+        super().__init__(metadata={"pattern": pattern, **(metadata or {})}, **options)
         self._zero = zero
 
     def read(self, text: str) -> Decimal:
@@ -94,6 +112,11 @@ class Symbol(_Text):
 
 class MoneyAmount(Amount):
     """An amount as balances keep it: with at most 8 decimals."""
+
+    documented: ClassVar = {
+        "pattern": rf"^(0|[1-9][0-9]{{0,11}})(\.[0-9]{{1,{MONEY_SCALE}}}0{{0,{12 - MONEY_SCALE}}})?$",
+        "format": "decimal",
+    }
 
     def read(self, text: str) -> Decimal:
         """Make an exact number, and refuse what would be cut."""
@@ -116,7 +139,7 @@ class QuoteId(_Text):
 
     pattern = re.compile(r"[A-Za-z0-9._-]{1,4096}", re.ASCII)
     form = "must be a quote_id as it was given"
-    documented: ClassVar = {"maxLength": 4096}
+    documented: ClassVar = {"pattern": "^[A-Za-z0-9._-]+$", "maxLength": 4096}
 
 
 class Moment(_Text):
@@ -124,7 +147,7 @@ class Moment(_Text):
 
     pattern = _TIME
     form = "must be an RFC 3339 time such as 2026-11-01T12:00:00.000Z"
-    documented: ClassVar = {"format": "date-time"}
+    documented: ClassVar = {"format": "date-time", "pattern": f"^{_TIME.pattern}$"}
 
     def read(self, text: str) -> datetime:
         """Make a time in UTC."""
@@ -149,10 +172,16 @@ class VenueList(_Text):
 class VenueNames(VenueList):
     """The same in a body, where it may be a list as well."""
 
-    documented: ClassVar = {"type": ["array", "string"], "items": {"type": "string"}}
+    documented: ClassVar = {
+        "type": ["array", "string"],
+        "items": {"type": "string", "pattern": f"^{_VENUE}$"},
+        "minItems": 1,
+        "maxItems": 64,
+        "pattern": f"^{_VENUES.pattern}$",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if isinstance(value, list) and all(isinstance(name, str) and "," not in name for name in value):
             value = ",".join(value)
         return super()._deserialize(value, attr, data, **kwargs)
 
@@ -178,7 +207,7 @@ class Distances(_Text):
 
     pattern = re.compile(rf"{_AMOUNT.pattern}(,{_AMOUNT.pattern}){{0,19}}", re.ASCII)
     form = "must be up to 20 numbers of basis points with commas between them"
-    documented: ClassVar = {"pattern": f"^{pattern.pattern}$"}
+    documented: ClassVar = {"pattern": f"^{_BELOW_10000}(,{_BELOW_10000}){{0,19}}$"}
 
     def read(self, text: str) -> tuple[Decimal, ...]:
         """Make numbers."""
@@ -240,7 +269,8 @@ class Milliseconds(fields.Field[Any]):
     def read(self, value: Any) -> int | None:
         """Give the number, or None if it is none of these."""
         text = value.text if isinstance(value, JsonNumber) else ""
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", text, re.ASCII) or not self._least <= int(text) <= self._most:
+        text = re.sub(r"\.0{1,9}$", "", text, flags=re.ASCII)  # To JSON Schema 100.0 is a whole number.
+        if not re.fullmatch(r"[1-9][0-9]{0,9}", text, re.ASCII) or not self._least <= int(text) <= self._most:
             return None
         return int(text)
 
@@ -248,24 +278,41 @@ class Milliseconds(fields.Field[Any]):
 class Cursor(_Text):
     """What ``next_cursor`` of the page before said; loads as the number that it stands for."""
 
-    pattern = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+    pattern = re.compile(r"[0-7][0-9a-f]{15}", re.ASCII)
     form = "must be a next_cursor as it was given"
-    documented: ClassVar = {"maxLength": 32}
+    documented: ClassVar = {"pattern": f"^{pattern.pattern}$"}
 
     @staticmethod
     def write(after: int) -> str:
         """Make a cursor."""
-        return base64.urlsafe_b64encode(f"e{after}".encode()).rstrip(b"=").decode()
+        return f"{after:016x}"
 
     def read(self, text: str) -> int:
         """Make a number again."""
+        return int(text, 16)
+
+
+class KeyCursor(_Text):
+    """What ``next_cursor`` of the page before said; loads as the id of that page's last key."""
+
+    pattern = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+    form = Cursor.form
+    documented: ClassVar = {"maxLength": 32}
+
+    @staticmethod
+    def write(key_id: str) -> str:
+        """Make a cursor."""
+        return base64.urlsafe_b64encode(f"k{key_id}".encode()).rstrip(b"=").decode()
+
+    def read(self, text: str) -> str:
+        """Make an id again."""
         try:
-            number = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+            key_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
         except ValueError:
-            number = ""
-        if not re.fullmatch(r"e[0-9]{1,18}", number, re.ASCII):
+            key_id = ""
+        if not re.fullmatch(r"k[0-9A-Za-z]{1,20}", key_id, re.ASCII):
             raise ValidationError(fault("invalid_parameter", self.form))
-        return int(number[1:])
+        return key_id[1:]
 
 
 class Flag(fields.Field[Any]):
@@ -285,5 +332,94 @@ class Flag(fields.Field[Any]):
         raise ValidationError(fault("invalid_parameter", "must be true or false"))
 
 
-PLAIN_FIELDS = (_Text, Milliseconds, Flag, fields.String)
+class WholeNumber(Milliseconds):
+    """A whole number in a body, 0 among them."""
+
+    def read(self, value: Any) -> int | None:
+        """Give the number, or None if it is none of these."""
+        return 0 if isinstance(value, JsonNumber) and value.text == "0" and not self._least else super().read(value)
+
+
+class Label(_Text):
+    """What a key is for, in its owner's words; no key."""
+
+    pattern = LABEL
+    form = LABEL_FORM.replace("a label is", "must be").replace(", begins", ", must begin").replace("and is", "and be")
+    documented: ClassVar = {"pattern": f"^{LABEL.pattern}$"}
+
+
+class _Texts(fields.Field[Any]):
+    """A list of strings that is read as a whole; anything else is one fault."""
+
+    form: ClassVar[str]
+    documented: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+        """Take marshmallow's options; *metadata* adds to what the OpenAPI document says of the type."""
+        documented = {"type": "array", **self.documented, **(metadata or {})}
+        super().__init__(error_messages=_MESSAGES, metadata=documented, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ValidationError(fault("invalid_parameter", self.form))
+        return self.read(value)
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Make a value of a list of texts."""
+        raise NotImplementedError
+
+
+class Scopes(_Texts):
+    """What a key may do."""
+
+    form = f"must be a list of at least one of {', '.join(SCOPES)}"
+    documented: ClassVar = {"items": {"type": "string", "enum": list(SCOPES)}, "minItems": 1}
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Give the scopes, each of which is one; the nearest is suggested for the first that is not."""
+        wrong = [text for text in texts if text not in SCOPES]
+        if wrong or not texts:
+            near = nearest_scope(wrong[0]) if wrong else None
+            raise ValidationError([{"code": "invalid_parameter", "detail": self.form, "suggested": near}])
+        return tuple(texts)
+
+
+class Addresses(_Texts):
+    """Ranges of addresses in CIDR notation, IPv4 and IPv6; loads as the ranges are written."""
+
+    form = "must be a list of ranges such as 192.0.2.0/24, 192.0.2.7 or 2001:db8::/32"
+    documented: ClassVar = {
+        "items": {"type": "string", "examples": ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]},
+        "maxItems": ADDRESSES_MAX,
+    }
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Give the ranges, once each."""
+        try:
+            return tuple(map(str, address_ranges(texts)))
+        except ValueError as error:
+            raise ValidationError(fault("invalid_parameter", str(error))) from None
+
+
+class Limits(fields.Field[Any]):
+    """Requests a second that a key may make, by class."""
+
+    _NAMES: ClassVar = ("quote_per_s", "execute_per_s")
+
+    def __init__(self, **options: Any) -> None:
+        number = {"type": "integer", "minimum": 0, "maximum": PER_S_MAX}
+        documented = {"type": "object", "properties": dict.fromkeys(self._NAMES, number), "additionalProperties": False}
+        documented |= options.pop("metadata", {})
+        super().__init__(error_messages=_MESSAGES, metadata=documented, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> KeyLimits:
+        one = WholeNumber(0, PER_S_MAX)
+        numbers = {name: one.read(value[name]) for name in value} if isinstance(value, dict) else {"": None}
+        if numbers.keys() - set(self._NAMES) or None in numbers.values():
+            detail = f"must be an object of {' and '.join(self._NAMES)}, whole numbers from 0 to {PER_S_MAX}"
+            raise ValidationError(fault("invalid_parameter", detail))
+        return KeyLimits(**numbers)
+
+
+PLAIN_FIELDS = (_Text, _Texts, Milliseconds, Limits, Flag, fields.String)
 """Fields that read a value by themselves, whatever stands beside it; see ``service.api.reading``."""

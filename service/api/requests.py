@@ -6,12 +6,14 @@ Requests are refused for anything that a schema does not know.  Every amount is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
 
 from service.api.fields import (
     AccountName,
+    Addresses,
     Amount,
     Asset,
     Choice,
@@ -20,24 +22,43 @@ from service.api.fields import (
     Cursor,
     Distances,
     Flag,
+    KeyCursor,
+    Label,
+    Limits,
     Milliseconds,
     Moment,
     MoneyAmount,
     QuoteId,
+    Scopes,
     Symbol,
     VenueList,
     VenueNames,
+    WholeNumber,
     fault,
 )
+from service.keys import OVERLAP_S_MAX
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 50
 DEPTH_MAX = 5_000
 DEPTH_DEFAULT = 50
+OVERLAP_MS_MAX = OVERLAP_S_MAX * 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One of several kinds of a message, for the document: what it must have besides, and what it must not."""
+
+    title: str
+    required: Sequence[str]
+    without: Sequence[str]
 
 
 class RequestSchema(Schema):
     """A message from a client: what it does not know, it refuses."""
+
+    forms: ClassVar[Mapping[str, Form]] = {}
+    """By the name of their schema in the document; ``check_together`` refuses whatever is none of them."""
 
     class Meta:
         """Refuse unknown names."""
@@ -57,11 +78,11 @@ class RequestSchema(Schema):
 class QuoteQuery(RequestSchema):
     """Query of ``GET /quote``."""
 
-    symbol = Symbol(
-        metadata={"description": "Required unless `ticker`, which is the same, is given.", "example": "BTC/USDT"}
-    )
+    symbol = Symbol(metadata={"description": "Required unless `ticker`, which is the same, is given."})
     ticker = Symbol(metadata={"description": "The same as `symbol`."})
-    quantity = Amount(metadata={"description": "In the base asset; or one of the two below instead.", "example": "1.5"})
+    quantity = Amount(
+        metadata={"description": "In the base asset; exactly one of this, `total` and `slippage_bps_max`."}
+    )
     total = Amount(
         metadata={
             "description": "All that is paid (buy) or received (sell), in the quote asset, fees and markup included: "
@@ -105,7 +126,7 @@ class DepthQuery(RequestSchema):
     """Query of ``GET /v1/depth``."""
 
     symbol = Symbol(required=True)
-    bps = Distances(required=True, metadata={"description": "Distances from mid.", "example": "5,10,50"})
+    bps = Distances(required=True, metadata={"description": "Distances from mid, with commas between them."})
 
 
 class BookQuery(RequestSchema):
@@ -149,6 +170,12 @@ class ExecuteBody(RequestSchema):
 
     _DIRECT: ClassVar = ("symbol", "quantity", "total", "time_in_force", "limit_price", "slippage_bps_max")
     _REQUIRED: ClassVar = ("symbol", "side")
+    _OF_QUOTE: ClassVar = ("quote_id", "tolerance_bps")
+    forms: ClassVar = {
+        "OrderOnQuote": Form("What was quoted", ("quote_id",), _DIRECT),
+        "OrderOfQuantity": Form("A quantity", (*_REQUIRED, "quantity"), (*_OF_QUOTE, "total")),
+        "OrderOfTotal": Form("A total", (*_REQUIRED, "total"), (*_OF_QUOTE, "quantity")),
+    }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
@@ -187,6 +214,11 @@ class FirmQuoteBody(RequestSchema):
     venues = VenueNames(metadata={"description": "Only these venues."})
     exclude_venues = VenueNames(metadata={"description": "All venues but these."})
     ttl_ms = FIRM_TTL_MS
+
+    forms: ClassVar = {
+        "FirmQuoteOfQuantity": Form("Of a quantity", ("quantity",), ("total",)),
+        "FirmQuoteOfTotal": Form("Of a total", ("total",), ("quantity",)),
+    }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
@@ -245,3 +277,40 @@ class ClientOrderPath(RequestSchema):
     """Path of ``GET /v1/executions/by-client-id/{client_order_id}``."""
 
     client_order_id = fields.Str(required=True)
+
+
+class KeysQuery(RequestSchema):
+    """Query of ``GET /v1/admin/keys``."""
+
+    limit = Count(PAGE_MAX, load_default=PAGE_DEFAULT)
+    cursor = KeyCursor()
+
+
+class KeyBody(RequestSchema):
+    """Body of ``POST /v1/admin/keys``."""
+
+    account = AccountName(required=True, metadata={"description": "It is opened if it is not open yet."})
+    scopes = Scopes(required=True)
+    expires_at = Moment(metadata={"description": "In the future; left out, the key works until it is revoked."})
+    addresses = Addresses(
+        load_default=(), metadata={"description": "Where the key works from; left out or empty: from everywhere."}
+    )
+    label = Label(metadata={"description": "What it is for; shown in the list of keys."})
+    limits = Limits(metadata={"description": "In place of the settings' `[limits]`; 0 is no limit."})
+
+
+class KeyPath(RequestSchema):
+    """Path of the admin's routes of one key."""
+
+    id = fields.Str(required=True)
+
+
+class RotateBody(RequestSchema):
+    """Body of ``POST /v1/admin/keys/{id}/rotate``."""
+
+    overlap_ms = WholeNumber(
+        0,
+        OVERLAP_MS_MAX,
+        required=True,
+        metadata={"description": "For how long the old key works beside the new one, unless it expires before."},
+    )
