@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -17,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.asking import add_asking
 from service.command_line import DEFAULT_SETTINGS, EXIT_REFUSED, EXIT_USAGE
-from service.command_line import load as _load
 from service.command_line import say as _say
 from service.errors import ConfigError, Unavailable
 from service.keeping import add_keeping
@@ -63,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_running(commands, common, listening)
     add_keeping(commands, common)
-    _add_asking(commands, common)
+    add_asking(commands, common)
     return parser
 
 
@@ -94,37 +93,6 @@ def _add_running(commands: Any, common: _Parser, listening: _Parser) -> None:
     _add_market(simulator)
     simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
-
-
-def _add_asking(commands: Any, common: _Parser) -> None:
-    """Add what asks a running service."""
-    client = _Parser(add_help=False)
-    client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
-    client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
-    client.add_argument("--json", action="store_true", help="print the service's answer as it came")
-
-    quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
-    quote.add_argument("symbol")
-    quote.add_argument("quantity")
-    quote.add_argument("--side", choices=("buy", "sell", "both"), default="both")
-    quote.add_argument("--limit-price")
-    quote.add_argument("--venues")
-    quote.add_argument("--exclude-venues")
-    quote.set_defaults(run=_quote)
-
-    execute = commands.add_parser("execute", parents=[common, client], help="mock-execute on a running service")
-    execute.add_argument("symbol", nargs="?", help="not with --quote-id")
-    execute.add_argument("quantity", nargs="?", help="not with --quote-id")
-    execute.add_argument("--side", choices=("buy", "sell"))
-    execute.add_argument("--quote-id")
-    execute.add_argument("--tolerance-bps")
-    execute.add_argument("--time-in-force", choices=("fok", "ioc"))
-    execute.add_argument("--limit-price")
-    execute.add_argument("--slippage-bps-max")
-    execute.add_argument("--valid-until")
-    execute.add_argument("--client-order-id", help="send the same one again to repeat safely (default: a new one)")
-    execute.add_argument("--dry-run", action="store_true")
-    execute.set_defaults(run=_execute)
 
 
 def _add_market(command: argparse.ArgumentParser) -> None:
@@ -284,48 +252,6 @@ def _simulator(options: argparse.Namespace) -> int:
         return 0
 
     return _loop(run())
-
-
-def _quote(options: argparse.Namespace) -> int:
-    query = {
-        "symbol": options.symbol,
-        "quantity": options.quantity,
-        "side": options.side,
-        "limit_price": options.limit_price,
-        "venues": options.venues,
-        "exclude_venues": options.exclude_venues,
-    }
-    return _ask(options, "GET", "/quote", params={name: value for name, value in query.items() if value is not None})
-
-
-def _execute(options: argparse.Namespace) -> int:
-    body = {
-        "client_order_id": options.client_order_id or f"cli-{secrets.token_hex(8)}",
-        "symbol": options.symbol,
-        "quantity": options.quantity,
-        "side": options.side,
-        "quote_id": options.quote_id,
-        "tolerance_bps": options.tolerance_bps,
-        "time_in_force": options.time_in_force,
-        "limit_price": options.limit_price,
-        "slippage_bps_max": options.slippage_bps_max,
-        "valid_until": options.valid_until,
-        "dry_run": True if options.dry_run else None,
-    }
-    return _ask(options, "POST", "/execute", body={name: value for name, value in body.items() if value is not None})
-
-
-def _ask(options: argparse.Namespace, method: str, path: str, **request: Any) -> int:
-    """Send one request to a running service and show its answer."""
-    from service.asking import ask
-
-    url = options.url or os.environ.get("IOB_URL")
-    if url is None:
-        service = _load(options).service
-        host = f"[{service.host}]" if ":" in service.host else service.host
-        url = f"http://{host}:{service.port}"
-    done = ask(url, options.key_file, method, path, as_json=options.json, **request)
-    return 0 if done else EXIT_REFUSED
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -49,7 +50,8 @@ class Server:
 
 
 @pytest.fixture
-async def server(path):
+async def server(path, empty_ledger):
+    shutil.copy(empty_ledger, path)
     server = Server(path, SqliteLedger.open(path, "simulated"))
     async with serving(server.desk, path):
         yield server

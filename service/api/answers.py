@@ -9,6 +9,11 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
+from service.api.problems import CODES
+
+STATES = ["warming", "live", "stale", "suspect", "down"]
+"""Of a venue's book."""
+
 
 class AnswerSchema(Schema):
     """A message to a client; it may grow."""
@@ -74,7 +79,7 @@ class SlippageSchema(AnswerSchema):
 class StepSchema(AnswerSchema):
     """A line of the waterfall; all but the last sum to the last."""
 
-    step = text_field()
+    step = text_field(enum=["mid", "half_spread", "depth", "conversion", "fees", "markup", "total"])
     amount = decimal_field("In the quote asset; a sell's costs are negative.")
     bps = decimal_field("Of the mid line.")
 
@@ -184,7 +189,7 @@ class SourceSchema(AnswerSchema):
     """A venue's part in an answer."""
 
     venue = text_field()
-    state = text_field(enum=["warming", "live", "stale", "suspect", "down"])
+    state = text_field(enum=STATES)
     used = flag_field()
     reason = text_field("Why it was not used.", null=True)
     age_ms = integer_field("Of the venue's latest believed book.", null=True)
@@ -238,7 +243,12 @@ class FirmQuoteSchema(QuoteSchema):
     kind = text_field(enum=["firm"])
     status = text_field(enum=["open", "used", "expired", "released", "void"])
     execution_id = text_field("Of the fill that used it.", null=True)
-    held = fields.Dict(keys=fields.Str(), values=fields.Str(), required=True)
+    held = fields.Dict(
+        keys=fields.Str(),
+        values=decimal_field(),
+        required=True,
+        metadata={"description": "Of the account's balance, by asset; nothing once it is not open."},
+    )
 
 
 class LevelSchema(AnswerSchema):
@@ -299,7 +309,7 @@ class VenueSymbolSchema(AnswerSchema):
     """A venue's standing with one symbol."""
 
     symbol = text_field()
-    state = text_field()
+    state = text_field(enum=STATES)
     reason = text_field(null=True)
     age_ms = integer_field(null=True)
     sequence = integer_field(null=True)
@@ -317,7 +327,7 @@ class VenueSchema(AnswerSchema):
         "How its books come at present: a stream that cannot be kept up is polled meanwhile.",
         enum=["poll", "stream", "replay"],
     )
-    state = text_field(null=True)
+    state = text_field(null=True, enum=[*STATES, None])
     reason = text_field("Why it is not live, or is polled in place of its stream.", null=True)
     since = text_field(format="date-time", null=True)
     symbols = list_field(VenueSymbolSchema)
@@ -404,28 +414,30 @@ class ReadinessSchema(AnswerSchema):
 class FaultSchema(AnswerSchema):
     """One thing wrong with a request."""
 
-    parameter = fields.Str()
-    pointer = fields.Str()
-    code = text_field()
-    detail = text_field()
-    suggested = fields.Str()
+    parameter = fields.Str(metadata={"description": "Where it stands, of a query or a path."})
+    pointer = fields.Str(metadata={"description": "Where it stands in the body (RFC 6901)."})
+    code = text_field(enum=list(CODES))
+    detail = text_field("For a person.")
+    suggested = fields.Str(metadata={"description": "What would do."})
 
 
 class ProblemSchema(AnswerSchema):
     """A refusal (RFC 9457)."""
 
-    type = text_field()
-    title = text_field()
+    type = text_field("The code as an address.", format="uri-reference")
+    title = text_field("The code in words.")
     status = integer_field()
-    detail = text_field()
-    code = text_field()
-    request_id = text_field()
-    retry = text_field(enum=["never", "same_request", "new_quote"])
-    execution_state = text_field(enum=["not_executed", "executed", "unknown"])
-    errors = fields.List(fields.Nested(FaultSchema))
-    execution_id = fields.Str()
-    fresh_quote = fields.Nested(QuoteSchema)
-    sources = fields.List(fields.Nested(SourceSchema))
+    detail = text_field("For a person.")
+    code = text_field("For a program.", enum=list(CODES))
+    request_id = text_field("Of the header X-Request-Id.")
+    retry = text_field("What may help.", enum=["never", "same_request", "new_quote"])
+    execution_state = text_field("Whether the order was executed.", enum=["not_executed", "executed", "unknown"])
+    errors = fields.List(
+        fields.Nested(FaultSchema), metadata={"description": "All things wrong with the request, at once."}
+    )
+    execution_id = fields.Str(metadata={"description": "Under which a refused order is on record."})
+    fresh_quote = fields.Nested(QuoteSchema, metadata={"description": "What the order would get now."})
+    sources = fields.List(fields.Nested(SourceSchema), metadata={"description": "Why there are no books to go by."})
     symbols = fields.List(
         fields.Nested(SymbolReadinessSchema), metadata={"description": "Of /readyz: those that lack live venues."}
     )

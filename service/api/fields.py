@@ -27,11 +27,18 @@ from service.keys import (
 from service.market.symbols import SYMBOL_PATTERN
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"
+_NOT_ZERO = r"(?!0(\.0+)?$)"
 CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _AMOUNT = re.compile(AMOUNT_PATTERN[1:-1], re.ASCII)
+_BELOW_10000 = r"(0|[1-9][0-9]{0,3})(\.[0-9]{1,12})?"
 _CLIENT_ORDER_ID = re.compile(CLIENT_ORDER_ID_PATTERN[1:-1], re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_VENUES = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}(,[a-z0-9][a-z0-9_-]{0,31}){0,63}", re.ASCII)
+_TIME = re.compile(
+    r"[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
+    re.ASCII,
+)
+_VENUE = r"[a-z0-9][a-z0-9_-]{0,31}"
+_VENUES = re.compile(f"{_VENUE}(,{_VENUE}){{0,63}}", re.ASCII)
 
 
 def fault(code: str, detail: str) -> list[dict[str, str]]:
@@ -82,8 +89,9 @@ class Amount(_Text):
 
     documented: ClassVar = {"pattern": AMOUNT_PATTERN, "format": "decimal"}
 
-    def __init__(self, *, zero: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, zero: bool = False, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+        pattern = self.documented["pattern"] if zero else f"^{_NOT_ZERO}{self.documented['pattern'][1:]}"
+        super().__init__(metadata={"pattern": pattern, **(metadata or {})}, **options)
         self._zero = zero
 
     def read(self, text: str) -> Decimal:
@@ -104,6 +112,11 @@ class Symbol(_Text):
 
 class MoneyAmount(Amount):
     """An amount as balances keep it: with at most 8 decimals."""
+
+    documented: ClassVar = {
+        "pattern": rf"^(0|[1-9][0-9]{{0,11}})(\.[0-9]{{1,{MONEY_SCALE}}}0{{0,{12 - MONEY_SCALE}}})?$",
+        "format": "decimal",
+    }
 
     def read(self, text: str) -> Decimal:
         """Make an exact number, and refuse what would be cut."""
@@ -126,7 +139,7 @@ class QuoteId(_Text):
 
     pattern = re.compile(r"[A-Za-z0-9._-]{1,4096}", re.ASCII)
     form = "must be a quote_id as it was given"
-    documented: ClassVar = {"maxLength": 4096}
+    documented: ClassVar = {"pattern": "^[A-Za-z0-9._-]+$", "maxLength": 4096}
 
 
 class Moment(_Text):
@@ -134,7 +147,7 @@ class Moment(_Text):
 
     pattern = _TIME
     form = "must be an RFC 3339 time such as 2026-11-01T12:00:00.000Z"
-    documented: ClassVar = {"format": "date-time"}
+    documented: ClassVar = {"format": "date-time", "pattern": f"^{_TIME.pattern}$"}
 
     def read(self, text: str) -> datetime:
         """Make a time in UTC."""
@@ -159,10 +172,16 @@ class VenueList(_Text):
 class VenueNames(VenueList):
     """The same in a body, where it may be a list as well."""
 
-    documented: ClassVar = {"type": ["array", "string"], "items": {"type": "string"}}
+    documented: ClassVar = {
+        "type": ["array", "string"],
+        "items": {"type": "string", "pattern": f"^{_VENUE}$"},
+        "minItems": 1,
+        "maxItems": 64,
+        "pattern": f"^{_VENUES.pattern}$",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if isinstance(value, list) and all(isinstance(name, str) and "," not in name for name in value):
             value = ",".join(value)
         return super()._deserialize(value, attr, data, **kwargs)
 
@@ -188,7 +207,7 @@ class Distances(_Text):
 
     pattern = re.compile(rf"{_AMOUNT.pattern}(,{_AMOUNT.pattern}){{0,19}}", re.ASCII)
     form = "must be up to 20 numbers of basis points with commas between them"
-    documented: ClassVar = {"pattern": f"^{pattern.pattern}$"}
+    documented: ClassVar = {"pattern": f"^{_BELOW_10000}(,{_BELOW_10000}){{0,19}}$"}
 
     def read(self, text: str) -> tuple[Decimal, ...]:
         """Make numbers."""
@@ -250,6 +269,7 @@ class Milliseconds(fields.Field[Any]):
     def read(self, value: Any) -> int | None:
         """Give the number, or None if it is none of these."""
         text = value.text if isinstance(value, JsonNumber) else ""
+        text = re.sub(r"\.0{1,9}$", "", text, flags=re.ASCII)  # To JSON Schema 100.0 is a whole number.
         if not re.fullmatch(r"[1-9][0-9]{0,9}", text, re.ASCII) or not self._least <= int(text) <= self._most:
             return None
         return int(text)
@@ -258,24 +278,18 @@ class Milliseconds(fields.Field[Any]):
 class Cursor(_Text):
     """What ``next_cursor`` of the page before said; loads as the number that it stands for."""
 
-    pattern = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+    pattern = re.compile(r"[0-7][0-9a-f]{15}", re.ASCII)
     form = "must be a next_cursor as it was given"
-    documented: ClassVar = {"maxLength": 32}
+    documented: ClassVar = {"pattern": f"^{pattern.pattern}$"}
 
     @staticmethod
     def write(after: int) -> str:
         """Make a cursor."""
-        return base64.urlsafe_b64encode(f"e{after}".encode()).rstrip(b"=").decode()
+        return f"{after:016x}"
 
     def read(self, text: str) -> int:
         """Make a number again."""
-        try:
-            number = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-        except ValueError:
-            number = ""
-        if not re.fullmatch(r"e[0-9]{1,18}", number, re.ASCII):
-            raise ValidationError(fault("invalid_parameter", self.form))
-        return int(number[1:])
+        return int(text, 16)
 
 
 class KeyCursor(_Text):
@@ -407,5 +421,5 @@ class Limits(fields.Field[Any]):
         return KeyLimits(**numbers)
 
 
-PLAIN_FIELDS = (_Text, Milliseconds, Flag, fields.String)
+PLAIN_FIELDS = (_Text, _Texts, Milliseconds, Limits, Flag, fields.String)
 """Fields that read a value by themselves, whatever stands beside it; see ``service.api.reading``."""

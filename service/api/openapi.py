@@ -15,15 +15,19 @@ from typing import Any
 import orjson
 from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
-from aiohttp_apispec.aiohttp_apispec import get_path_keys, resolver
+from aiohttp_apispec.aiohttp_apispec import get_path, get_path_keys, resolver
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from service.api.answers import ProblemSchema
+from service.api.described import HEADERS, LINKS, PARAMETERS, TAGS, examples, headers_of, tag_of
 from service.api.parsing import ContractParser
 from service.api.problems import CODES, CONTENT_TYPE
+from service.api.requests import Form
 
 _METHODS = ("get", "post", "delete", "put", "patch")
+_ALIASES = ("/v1/quote", "/v1/execute")
+_IDEMPOTENT = "execute_order"
 
 
 class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
@@ -40,11 +44,16 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
             plugins=[self.plugin],
             info={"description": description, "license": {"name": "MIT", "identifier": "MIT"}},
             servers=[{"url": "/"}],
-            security=[{"header": []}, {"bearer": []}],
+            tags=[{"name": tag.name, "description": tag.description} for tag in TAGS],
         )
-        self.spec.components.security_scheme("header", {"type": "apiKey", "in": "header", "name": "X-API-Key"})
-        self.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
-        self.spec.components.schema("Problem", schema=ProblemSchema)
+        components = self.spec.components
+        components.security_scheme("header", {"type": "apiKey", "in": "header", "name": "X-API-Key"})
+        components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+        components.schema("Problem", schema=ProblemSchema)
+        for name, header in HEADERS.items():
+            components.header(name, dict(header))
+        for name, parameter in PARAMETERS.items():
+            components.parameter(name, str(parameter["in"]), {"name": name, **parameter})
         with warnings.catch_warnings():
             # The library keeps plain strings as keys of the application.
             warnings.simplefilter("ignore")
@@ -63,49 +72,96 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
             warnings.simplefilter("ignore")
             super()._register(app)
 
-    def _update_paths(self, data: Mapping[str, Any], method: str, url_path: str) -> None:
-        if method not in _METHODS:
-            return  # HEAD is GET without a body.
+    def _register_route(self, route: web.AbstractRoute, method: str, view: Any) -> None:
+        """Describe a handler that is marked for it; HEAD is GET without a body."""
+        if not hasattr(view, "__apispec__") or method not in _METHODS:
+            return
+        data, path = view.__apispec__, get_path(route)
+        scopes = getattr(view, "__scopes__", ())
+        name = data["summary"].lower().replace(" ", "_")
         operation: dict[str, Any] = {
-            name: copy.deepcopy(value)
-            for name, value in data.items()
-            if name not in ("schemas", "parameters", "responses", "produces", "consumes")
+            "operationId": f"v1_{name}" if path in _ALIASES else name,
+            "tags": [tag_of(path)],
+            "summary": data["summary"],
+            "description": data["description"],
+            "security": [{scheme: list(scopes)} for scheme in ("header", "bearer")] if scopes else [],
+            "parameters": self._parameters(name, data, path),
         }
-        prefix = "v1_" if url_path in ("/v1/quote", "/v1/execute") else ""
-        operation["operationId"] = prefix + operation["summary"].lower().replace(" ", "_")
-        operation["parameters"] = self._parameters(data, url_path)
         for schema in data["schemas"]:
             if schema["location"] == "json":
-                resolved = self.plugin.converter.resolve_nested_schema(schema["schema"])
-                operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": resolved}}}
+                operation["requestBody"] = self._body(name, schema["schema"])
         operation["responses"] = {
-            code: self._response(code, response) for code, response in sorted(data["responses"].items())
+            code: self._response(name, int(code), response, keyed=bool(scopes))
+            for code, response in sorted(data["responses"].items())
         }
-        self.spec.path(path=url_path, operations={method: operation})
+        self.spec.path(path=path, operations={method: operation})
 
-    def _parameters(self, data: Mapping[str, Any], url_path: str) -> list[dict[str, Any]]:
+    def _parameters(self, name: str, data: Mapping[str, Any], path: str) -> list[dict[str, Any] | str]:
+        """Give parameters, those that operations share by their names."""
         parameters: list[dict[str, Any]] = []
         for schema in data["schemas"]:
             if schema["location"] != "json":
                 parameters += self.plugin.converter.schema2parameters(schema["schema"], location=schema["location"])
         named = {parameter["name"] for parameter in parameters if parameter["in"] == "path"}
         parameters += [
-            {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
-            for name in get_path_keys(url_path)
-            if name not in named
+            {"in": "path", "name": key, "required": True, "schema": {"type": "string"}}
+            for key in get_path_keys(path)
+            if key not in named
         ]
+        asked = next((example.request for example in examples() if example.operation == name), {})
         for parameter in parameters:
-            # apispec leaves a parameter's example inside its schema.
-            if "example" in parameter.get("schema", {}):
-                parameter["example"] = parameter["schema"].pop("example")
-        return parameters
+            given = asked.get(parameter["in"], {})
+            if parameter["name"] in given:
+                parameter["example"] = given[parameter["name"]]
+        return [*parameters, "X-Request-Id", *(["Idempotency-Key"] if name == _IDEMPOTENT else [])]
 
-    def _response(self, code: str, response: Mapping[str, Any]) -> dict[str, Any]:
-        content_type = CONTENT_TYPE if int(code) >= 400 else "application/json"
-        return {
-            "description": response.get("description") or HTTPStatus(int(code)).phrase,
-            "content": {content_type: {"schema": self.plugin.converter.resolve_nested_schema(response["schema"])}},
+    def _body(self, name: str, schema: Any) -> dict[str, Any]:
+        resolved = self.plugin.converter.resolve_nested_schema(schema)
+        whole = self.spec.components.schemas[resolved["$ref"].rpartition("/")[2]]
+        if schema.forms and "oneOf" not in whole:
+            self._take_apart(whole, schema.forms)
+        content: dict[str, Any] = {"schema": resolved}
+        bodies = {
+            example.name: {"summary": example.summary, "value": example.request["body"]}
+            for example in examples()
+            if example.operation == name and "body" in example.request
         }
+        if bodies:
+            content["examples"] = bodies
+        return {"required": True, "content": {"application/json": content}}
+
+    def _take_apart(self, whole: dict[str, Any], forms: Mapping[str, Form]) -> None:
+        """Make a message's schema a choice of schemas, one for each of its forms."""
+        properties, required = whole["properties"], whole.get("required", [])
+        whole.clear()
+        whole["oneOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in forms]
+        for name, form in forms.items():
+            described = {
+                "type": "object",
+                "title": form.title,
+                "properties": {key: value for key, value in properties.items() if key not in form.without},
+                "required": [*required, *(key for key in form.required if key not in required)],
+                "additionalProperties": False,
+            }
+            self.spec.components.schema(name, copy.deepcopy(described))
+
+    def _response(self, name: str, status: int, response: Mapping[str, Any], *, keyed: bool) -> dict[str, Any]:
+        description = response.get("description") or HTTPStatus(status).phrase
+        content: dict[str, Any] = {"schema": self.plugin.converter.resolve_nested_schema(response["schema"])}
+        answers = {
+            example.name: {"summary": example.summary, "value": example.answer}
+            for example in examples()
+            if (example.operation, example.status) == (name, status)
+        }
+        if answers:
+            content["examples"] = answers
+        described = {
+            "description": description,
+            "headers": headers_of(name, status, description, keyed=keyed),
+            "content": {CONTENT_TYPE if status >= 400 else "application/json": content},
+        }
+        links = LINKS.get((name, status))
+        return {**described, "links": copy.deepcopy(links)} if links else described
 
 
 def describe_codes(codes: tuple[str, ...]) -> dict[int, str]:

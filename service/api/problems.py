@@ -43,6 +43,7 @@ CODES: Mapping[str, Code] = {
     "unauthenticated": Code(401, "never", "The API key is missing, unknown, revoked or expired."),
     "insufficient_scope": Code(403, "never", "The API key lacks the scope of this route."),
     "address_not_allowed": Code(403, "never", "The API key may not be used from this address."),
+    "origin_not_allowed": Code(403, "never", "The Origin is not one whose pages may open a stream here."),
     "rate_limited": Code(429, "same_request", "Too many requests; nothing has run.", retry_after_s=1),
     "too_many_open_quotes": Code(429, "same_request", "The account has too many open firm quotes.", retry_after_s=1),
     "malformed_request": Code(400, "never", "The request is not HTTP as the server understands it."),

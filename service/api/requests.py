@@ -6,6 +6,7 @@ Requests are refused for anything that a schema does not know.  Every amount is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
@@ -44,8 +45,20 @@ DEPTH_DEFAULT = 50
 OVERLAP_MS_MAX = OVERLAP_S_MAX * 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One of several kinds of a message, for the document: what it must have besides, and what it must not."""
+
+    title: str
+    required: Sequence[str]
+    without: Sequence[str]
+
+
 class RequestSchema(Schema):
     """A message from a client: what it does not know, it refuses."""
+
+    forms: ClassVar[Mapping[str, Form]] = {}
+    """By the name of their schema in the document; ``check_together`` refuses whatever is none of them."""
 
     class Meta:
         """Refuse unknown names."""
@@ -65,11 +78,11 @@ class RequestSchema(Schema):
 class QuoteQuery(RequestSchema):
     """Query of ``GET /quote``."""
 
-    symbol = Symbol(
-        metadata={"description": "Required unless `ticker`, which is the same, is given.", "example": "BTC/USDT"}
-    )
+    symbol = Symbol(metadata={"description": "Required unless `ticker`, which is the same, is given."})
     ticker = Symbol(metadata={"description": "The same as `symbol`."})
-    quantity = Amount(metadata={"description": "In the base asset; or one of the two below instead.", "example": "1.5"})
+    quantity = Amount(
+        metadata={"description": "In the base asset; exactly one of this, `total` and `slippage_bps_max`."}
+    )
     total = Amount(
         metadata={
             "description": "All that is paid (buy) or received (sell), in the quote asset, fees and markup included: "
@@ -113,7 +126,7 @@ class DepthQuery(RequestSchema):
     """Query of ``GET /v1/depth``."""
 
     symbol = Symbol(required=True)
-    bps = Distances(required=True, metadata={"description": "Distances from mid.", "example": "5,10,50"})
+    bps = Distances(required=True, metadata={"description": "Distances from mid, with commas between them."})
 
 
 class BookQuery(RequestSchema):
@@ -157,6 +170,12 @@ class ExecuteBody(RequestSchema):
 
     _DIRECT: ClassVar = ("symbol", "quantity", "total", "time_in_force", "limit_price", "slippage_bps_max")
     _REQUIRED: ClassVar = ("symbol", "side")
+    _OF_QUOTE: ClassVar = ("quote_id", "tolerance_bps")
+    forms: ClassVar = {
+        "OrderOnQuote": Form("What was quoted", ("quote_id",), _DIRECT),
+        "OrderOfQuantity": Form("A quantity", (*_REQUIRED, "quantity"), (*_OF_QUOTE, "total")),
+        "OrderOfTotal": Form("A total", (*_REQUIRED, "total"), (*_OF_QUOTE, "quantity")),
+    }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
@@ -195,6 +214,11 @@ class FirmQuoteBody(RequestSchema):
     venues = VenueNames(metadata={"description": "Only these venues."})
     exclude_venues = VenueNames(metadata={"description": "All venues but these."})
     ttl_ms = FIRM_TTL_MS
+
+    forms: ClassVar = {
+        "FirmQuoteOfQuantity": Form("Of a quantity", ("quantity",), ("total",)),
+        "FirmQuoteOfTotal": Form("Of a total", ("total",), ("quantity",)),
+    }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_KEPT = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 _DOCS_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 
 
@@ -65,28 +68,43 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_openapi(request: web.Request) -> web.Response:
     """Answer ``GET /openapi.json``."""
-    return json_answer(request.app[API].openapi())
+    return _kept(request, request.app[API].openapi(), "application/json")
 
 
 async def get_docs(request: web.Request) -> web.StreamResponse:
     """Answer ``GET /docs`` and the files of its page."""
     name = request.match_info.get("file", "index.html")
-    if name not in _docs_files():
+    body = _docs_files().get(name)
+    if body is None:
         raise web.HTTPNotFound
-    return web.Response(
-        body=(_DOCS / name).read_bytes(),
-        content_type=_DOCS_TYPES[Path(name).suffix],
-        headers={
-            "Content-Security-Policy": _DOCS_POLICY,
-            "Cache-Control": "no-cache",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-        },
+    return _kept(
+        request,
+        body,
+        _DOCS_TYPES[Path(name).suffix],
+        {"Content-Security-Policy": _DOCS_POLICY, "Referrer-Policy": "no-referrer"},
     )
 
 
-def _docs_files() -> Collection[str]:
-    return {path.name for path in _DOCS.iterdir() if path.suffix in _DOCS_TYPES}
+@cache
+def _docs_files() -> Mapping[str, bytes]:
+    return {path.name: path.read_bytes() for path in _DOCS.iterdir() if path.suffix in _DOCS_TYPES}
+
+
+def _kept(
+    request: web.Request, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Answer with what does not change while the process runs: 304 to whoever has it already."""
+    tag = _tag(body)
+    known = any(other.value in (tag, "*") for other in request.if_none_match or ())
+    response = web.Response(status=304) if known else web.Response(body=body, content_type=content_type)
+    response.headers.update({**_KEPT, **(headers or {})})
+    response.etag = tag
+    return response
+
+
+@lru_cache(maxsize=32)
+def _tag(body: bytes) -> str:
+    return sha256(body).hexdigest()[:32]
 
 
 SYSTEM_ROUTES = (

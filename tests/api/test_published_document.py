@@ -8,9 +8,8 @@ import re
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from service.api.fields import Amount
+from service.api.described import LINKS
 from service.api.problems import CODES
-from service.api.requests import AccountBody, DepositBody, EntriesQuery, ExecuteBody, FirmQuoteBody, QuoteQuery
 from tests.api.conftest import OUTSIDE_OF_OPERATIONS, Reply, check_answer, document
 
 NOT_IN_THE_DOCUMENT = {"/openapi.json", "/docs", "/docs/{file}"}
@@ -83,38 +82,80 @@ def test_document_asks_for_a_key_where_the_service_does():
     assert {"type": "apiKey", "in": "header", "name": "X-API-Key"} == schemes["header"]
     assert ("http", "bearer") == (schemes["bearer"]["type"], schemes["bearer"]["scheme"])
     for _, path, operation in operations():
-        assert (path in ("/healthz", "/readyz")) == ([] == operation.get("security"))
+        assert (path in ("/healthz", "/readyz")) == ([] == operation["security"])
 
 
-@pytest.mark.parametrize(
-    ("path", "method", "schema"),
-    [
-        ("/quote", "get", QuoteQuery),
-        ("/execute", "post", ExecuteBody),
-        ("/v1/quotes", "post", FirmQuoteBody),
-        ("/v1/account/entries", "get", EntriesQuery),
-        ("/v1/admin/accounts", "post", AccountBody),
-        ("/v1/admin/accounts/{account}/deposits", "post", DepositBody),
-    ],
-)
-def test_document_names_what_is_understood(path, method, schema):
+def test_document_asks_for_the_scopes_that_a_route_needs(house):
     """
-    The parameters and fields of the document are those that requests are read by; amounts have their pattern.
+    Either header carries a key with the scopes of the route's own mark.
     """
-    operation = document()["paths"][path][method]
-    if method == "get":
-        described = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
-        required = {parameter["name"] for parameter in operation["parameters"] if parameter["required"]}
-    else:
-        name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-        body = document()["components"]["schemas"][name]
-        described, required = body["properties"], set(body["required"])
-        assert False is body["additionalProperties"]
-    assert set(schema().fields) == set(described)
-    assert {name for name, field in schema().fields.items() if field.required} == required
-    for name, field in schema().fields.items():
-        if isinstance(field, Amount):
-            assert ("string", True) == (described[name]["type"], described[name]["pattern"].startswith("^(0|[1-9]"))
+    for route in house.app.router.routes():
+        scopes = getattr(route.handler, "__scopes__", [])
+        item = document()["paths"].get(route.resource.canonical, {})
+        if route.method.lower() in item:
+            expected = [{"header": scopes}, {"bearer": scopes}] if scopes else []
+            assert expected == item[route.method.lower()]["security"], route
+
+
+def test_every_operation_stands_under_a_tag():
+    """
+    Tags have descriptions, and each has operations.
+    """
+    tags = {tag["name"]: tag["description"] for tag in document()["tags"]}
+    assert all(tags.values())
+    assert set(tags) == {tag for _, _, operation in operations() for tag in operation["tags"]}
+    assert all(1 == len(operation["tags"]) for _, _, operation in operations())
+
+
+def test_answers_name_their_headers():
+    """
+    Each answer has its X-Request-Id, each with a key its limits, and refusals say when or how to come again.
+    """
+    for _, path, operation in operations():
+        for status, response in operation["responses"].items():
+            named = set(response["headers"])
+            codes = re.findall(r"`([a-z_]+)`: ", response["description"]) if int(status) >= 400 else []
+            assert "X-Request-Id" in named
+            assert (status == "401") == ("WWW-Authenticate" in named)
+            assert (status in ("429", "503") or "execution_in_progress" in codes) == ("Retry-After" in named)
+            limited = bool(operation["security"]) and status not in ("401", "403", "413", "415")
+            assert (2 if limited else 0) == len({"RateLimit", "RateLimit-Policy"} & named), (path, status)
+    execute = document()["paths"]["/execute"]["post"]
+    assert "Idempotent-Replayed" in execute["responses"]["200"]["headers"]
+    assert {"$ref": "#/components/parameters/Idempotency-Key"} in execute["parameters"]
+
+
+def test_links_lead_to_what_they_name():
+    """
+    Every link is to an operation of the document, and its words are that operation's and that answer's.
+    """
+    by_id = {operation["operationId"]: operation for _, _, operation in operations()}
+    followed = 0
+    for _, _, operation in operations():
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                followed += 1
+                names = {parameter.get("name") for parameter in by_id[link["operationId"]]["parameters"]}
+                assert set(link.get("parameters", ())) <= names
+                answered = fields_of(response["content"]["application/json"]["schema"])
+                used = [*link.get("parameters", {}).values(), *link.get("requestBody", {}).values()]
+                assert {name.rpartition("/")[2] for name in used if "body#" in name} <= answered
+    assert followed >= 10
+
+
+def test_every_link_is_of_an_operation():
+    """
+    No link waits for an operation that there is not.
+    """
+    ids = {operation["operationId"] for _, _, operation in operations()}
+    assert {operation_id for operation_id, _ in LINKS} <= ids
+
+
+def fields_of(schema):
+    """Give the names of a message's fields, over all of its forms."""
+    if "$ref" in schema:
+        schema = document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return set(schema.get("properties", ())).union(*map(fields_of, schema.get("oneOf", ())))
 
 
 async def test_client_of_these_tests_sees_what_the_document_does_not_name(house):
@@ -173,6 +214,40 @@ async def test_browser_is_served_behind_a_strict_policy(house):
     page = (await house.get("/docs", key=None)).body.decode()
     for address in re.findall(r'(?:src|href)="(/[^"]+)"', page):
         assert 200 == (await house.get(address, key=None)).status
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", *DOCS])
+async def test_what_a_client_has_is_not_sent_again(house, path):
+    """
+    The document and the browser's files bear a tag of their content: who knows it gets 304 and nothing more.
+    """
+    first = await house.get(path, key=None)
+    tag = first.headers["ETag"]
+    assert (200, "no-cache", "nosniff") == (
+        first.status,
+        first.headers["Cache-Control"],
+        first.headers["X-Content-Type-Options"],
+    )
+    assert re.fullmatch('"[0-9a-f]{32}"', tag)
+    for known in (tag, f'"other", W/{tag}', "*"):
+        again = await house.get(path, key=None, headers={"If-None-Match": known})
+        assert (304, b"", tag) == (again.status, again.body, again.headers["ETag"])
+        assert first.headers.get("Content-Security-Policy") == again.headers.get("Content-Security-Policy")
+    assert 200 == (await house.get(path, key=None, headers={"If-None-Match": '"other"'})).status
+    head = await house.ask("HEAD", path, key=None)
+    assert (200, b"", tag, str(len(first.body))) == (
+        head.status,
+        head.body,
+        head.headers["ETag"],
+        head.headers["Content-Length"],
+    )
+
+
+async def test_an_address_of_another_document_is_not_looked_at(house):
+    """
+    ``?url=`` shows nobody's document under our name: it is refused, and the page would not read it.
+    """
+    assert "unknown_parameter" == (await house.get("/docs?url=https://example.org/", key=None)).code
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.power_cut import power_cut
+from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
@@ -30,6 +31,7 @@ from tests.rigs.revocation import revocation
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
 from tests.rigs.slow_connections import slow_connections_of_service
+from tests.rigs.slow_streams import slow_streams
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -60,9 +62,11 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
     "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
+    "slow streams": slow_streams,
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,
+    "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 
 

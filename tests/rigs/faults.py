@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
 from service import app
-from service.api import connection
+from service.api import connection, fields
 from service.api.connection import Connection
 from service.api.server import Runner, Server
+from service.api.stream_client import Client
 from service.errors import ConfigError
 from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
@@ -260,6 +261,29 @@ def waits_for_everybody() -> None:
     connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
 
 
+def streams_queue() -> None:
+    """Write to clients of streams whether or not they read."""
+
+    def write_on(self: Client) -> None:
+        for frame in self._replies:
+            self._write(0x81, frame)
+        self._replies.clear()
+        for subscription in self._ready:
+            self._write(0x81, subscription.take(self.request_id))
+        self._ready.clear()
+
+    Client._flush = write_on  # type: ignore[method-assign]
+
+
+def any_word() -> None:
+    """Take any word where one of a few is asked for."""
+
+    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
+        return str(value)
+
+    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -283,6 +307,8 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         waits_for_everybody,
         quick_to_cut,
         never_cut,
+        streams_queue,
+        any_word,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")
