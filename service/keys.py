@@ -101,7 +101,7 @@ class Principal:
 @lru_cache(maxsize=4096)
 def _within(address: str, ranges: tuple[Network, ...]) -> bool:
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
     # A listener on both protocols sees IPv4 callers under mapped addresses.

