@@ -1,4 +1,4 @@
-"""Three times what the service can answer: it answers nearly as much as ever, nearly as fast, and sends the rest away."""
+"""Three times what the service can answer: it answers nearly as much as ever and as fast, and sends the rest away."""
 
 from __future__ import annotations
 
