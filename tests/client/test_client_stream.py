@@ -277,6 +277,29 @@ async def test_value_from_after_an_interruption_is_not_given_before_it():
         assert not stream._waiting
 
 
+async def test_connection_that_was_back_in_vain_is_not_told_of():
+    """
+    A reader that was away while a stream came back and broke again is told that it is interrupted, and no more.
+    """
+    async with streaming() as (server, client):
+        venues = channels.venues()
+        stream = client.stream(venues)
+        first = start(stream)
+        connection = await server.connection()
+        await connection.tell(venues, 1, {"venues": [], "next_cursor": None})
+        await first
+        connection.cut()
+        connection = await server.connection()
+        await settled(lambda: len(stream._waiting) == 2)
+        server.refusals += [(401, {})]
+        connection.cut()
+        await settled(lambda: stream._task.done())
+
+        assert isinstance(await following(stream), Interrupted)
+        with pytest.raises(Unauthenticated):
+            await following(stream)
+
+
 async def test_subscription_without_a_value_says_why():
     """
     Where there is no price the reader is told, and when there is one again; left-out executions are told of as well.
