@@ -26,6 +26,7 @@ ROUTES = [
     ("POST", "/v1/quotes", "quote+execute"),
     ("GET", "/v1/quotes/" + "0" * 32, "quote"),
     ("DELETE", "/v1/quotes/" + "0" * 32, "quote"),
+    ("GET", "/v1/stream", "quote"),
     ("GET", "/v1/account", "account"),
     ("GET", "/v1/account/entries", "account"),
     ("POST", "/v1/admin/accounts", "admin"),
