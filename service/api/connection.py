@@ -158,8 +158,8 @@ class Connection(RequestHandler):
             version = message.version
             if long and _head_bytes(message) > HEAD_MAX_BYTES:
                 self._refuse_at(place, "the head is too large")
-            elif version != HttpVersion11 and (version != HttpVersion10 or message.chunked):
-                self._refuse_at(place, "not a version, or not one that knows chunks")
+            elif version != HttpVersion11 and version != HttpVersion10:
+                self._refuse_at(place, "another version")
             elif message.chunked and [name.lower() for name in message.headers.getall("Transfer-Encoding")] != [
                 "chunked"
             ]:
