@@ -3,11 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --no-compile --require-hashes --no-deps
+# What pip does on one core.  A few packages carry files that are no Python 3; nobody imports them.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py tests/exchanges/test_recorded.py
 PURE := exchanges/book.py,exchanges/checksum.py,exchanges/continuity.py,exchanges/crosscheck.py,exchanges/instruments.py,exchanges/venues.py,exchanges/health.py,exchanges/board.py,exchanges/inputs.py,exchanges/recorded.py,service/accounting.py,service/api/addresses.py,service/api/admission.py,service/api/limits.py,service/market/*.py,service/pricing/*.py,service/desk/orders.py,service/desk/execution.py,service/desk/quote_id.py,service/desk/accounts.py,service/desk/firm.py,service/desk/deciding.py,service/ledger/journal.py,service/settings_changes.py
 
+# Some hundred processes are started by the tests: each would compile the service anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check laws chaos bench format
+.PHONY: help setup demo run test check types covered laws chaos bench format
 
 help: ## what the verbs do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -21,16 +27,22 @@ run: setup ## the service on the live venues of settings.toml
 	@$(BIN)/internal-orderbook serve
 
 test: $(VENV)/installed-dev ## the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: $(VENV)/installed-dev ## everything a change must pass: style, types, imports, tests, coverage
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-	$(MAKE) test PYTEST_OPTIONS='--cov --cov-report='
+	$(MAKE) --jobs 2 types covered
 	$(BIN)/coverage report --fail-under=100 --include='$(PURE)'
 	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+# The tests wait often enough to leave the types a core.
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+covered: $(VENV)/installed-dev
+	$(MAKE) test PYTEST_OPTIONS='--cov --cov-report='
 
 laws: $(VENV)/installed-dev ## the laws of prices, of the desk and of recordings on 2,000 examples each
 	$(BIN)/pytest --numprocesses auto --hypothesis-profile=thorough $(LAWS)
@@ -47,13 +59,15 @@ format: $(VENV)/installed-dev ## put the code into its form
 
 $(VENV)/installed: requirements-build.lock requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes --no-deps --requirement requirements-build.lock
-	$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+	$(INSTALL) --requirement requirements-build.lock
+	$(INSTALL) --no-build-isolation --requirement requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
-	$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements-dev.lock
+	$(INSTALL) --no-build-isolation --requirement requirements-dev.lock
+	$(COMPILE)
 	touch $@
 
 # NautilusTrader, which the engine is measured against, needs Python 3.12 or newer (NAUTILUS_PYTHON names one); without

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import secrets
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def run() -> dict[str, Any]:
 
 
 async def quote_over_http() -> dict[str, Any]:
-    """Ask for quotes of both sides, then execute, while the venues' books are replaced."""
+    """Ask for quotes of both sides, then execute, while the venues' books are replaced 20 times a second."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -37,13 +38,20 @@ async def quote_over_http() -> dict[str, Any]:
         told = json.loads(server.stdout.readline())
         (port, bare_port), headers = told["ports"], {"X-API-Key": told["key"]}
         await asyncio.sleep(1.0)
-        path = f"/quote?symbol={SYMBOL}&quantity=1.5"
         result = {
-            "quote": await beside_bare(f"GET {path}", port, bare_port, path, headers, CONNECTIONS),
-            "execute": await beside_bare("POST /execute", port, bare_port, "/execute", headers, CLIENTS, order),
+            "quote": await beside_bare("GET /quote", port, bare_port, question, headers, CONNECTIONS),
+            "execute": await beside_bare("POST /execute", port, bare_port, lambda: "/execute", headers, CLIENTS, order),
         }
         server.stdin.close()
+        pauses = json.loads(server.stdout.readline())["pauses_ms"]
+    result["pauses_ms"] = pauses
+    print(f"pauses of the loop: p99 {pauses['p99']:.1f} ms, longest {pauses['longest']:.1f} ms of {pauses['samples']}")
     return result
+
+
+def question() -> str:
+    """Ask for another quantity each time, from 0.001 to 3."""
+    return f"/quote?symbol={SYMBOL}&quantity={random.randint(100, 300_000) / 100_000:.5f}"
 
 
 def order() -> bytes:
@@ -56,7 +64,7 @@ async def beside_bare(
     title: str,
     port: int,
     bare_port: int,
-    path: str,
+    path: Callable[[], str],
     headers: dict[str, str],
     connections: int,
     body: Callable[[], bytes] | None = None,
@@ -65,7 +73,7 @@ async def beside_bare(
     size = (await load(port, path, headers, connections=1, seconds=0.5, body=body)).body_bytes
     ours, bares = [], []
     for _ in range(ROUNDS):
-        bares.append(await load(bare_port, f"/bare?{size}", {}, connections=connections, seconds=SECONDS))
+        bares.append(await load(bare_port, lambda: f"/bare?{size}", {}, connections=connections, seconds=SECONDS))
         ours.append(await load(port, path, headers, connections=connections, seconds=SECONDS, body=body))
     result = {
         "connections": connections,
@@ -76,6 +84,7 @@ async def beside_bare(
         "ratio": ratios([bare.per_s for bare in bares], [one.per_s for one in ours]),
         "p50_ms": spread([one.p50_ms for one in ours]),
         "p99_ms": spread([one.p99_ms for one in ours]),
+        "p99_over_p50": spread([one.p99_ms / one.p50_ms for one in ours]),
     }
     print(f"{title}, {size} bytes, {connections} connections, {ROUNDS} rounds of {SECONDS:g} s in turn")
     for name, figures in result.items():

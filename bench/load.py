@@ -44,7 +44,7 @@ async def load_at(port: int, path: str, headers: dict[str, str], *, per_s: float
 
 async def load(
     port: int,
-    path: str,
+    path: Callable[[], str],
     headers: dict[str, str],
     *,
     connections: int,
@@ -55,9 +55,9 @@ async def load(
     Send a request again and again on every connection until the time is over.
 
     Args:
-        body: Makes the body of each POST; without it the same GET is sent.
+        path: Makes the path of each request, with its query: answers that are asked for again and again could be kept.
+        body: Makes the body of each POST; without it GETs are sent.
     """
-    asked = _request(path, headers)
     latencies: list[float] = []
     errors = body_bytes = 0
     deadline = perf_counter() + seconds
@@ -66,7 +66,7 @@ async def load(
         nonlocal errors, body_bytes
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (started := perf_counter()) < deadline:
-            request = asked if body is None else _post(path, headers, body())
+            request = _request(path(), headers) if body is None else _post(path(), headers, body())
             head = await _answer(reader, writer, request)
             latencies.append((perf_counter() - started) * 1_000)
             body_bytes = _length(head)

@@ -1,17 +1,20 @@
 """Serve the API over simulated books, and a bare handler with an answer of the same size, from one loop.
 
-Prints the two ports and the key as one JSON line.  Books are replaced as venues polled every 500 ms would.
+Prints the two ports and the key as one JSON line, and at the end how long the loop was held up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import gc
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
-from time import time
+from time import perf_counter
 
 import orjson
 import uvloop
@@ -33,7 +36,10 @@ from tests.standing import StandingFeeds
 
 SYMBOL = "BTC/USDT"
 DEPTH = 100
-INTERVAL_S = 0.5
+BOOKS_PER_S = 20
+BOOKS_EACH = 50
+"""Made beforehand for each venue, and shown in turn."""
+PROBE_S = 0.005
 
 
 def simulated_board(market: SimulatedMarket, venues: list[str]) -> Board:
@@ -79,36 +85,52 @@ async def main() -> None:
             "venues": {venue: {"exchange": venue, "base_url": "http://127.0.0.1"} for venue in venues},
         }
     )
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as devnull:
-        logs.configure("json", "info", devnull)
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
+        logs.configure("json", "info", log)
         ledger = SqliteLedger.open(Path(folder) / "ledger.db", "simulated", starting_balances(settings))
         ring = KeyRing(b"bench" * 8, "simulated")
         key, stored = ring.make("bench", ["quote", "execute", "account"], datetime.now(UTC))
         ring.hold([stored])
         board = simulated_board(market, venues)
+        shown_ms = range(0, BOOKS_EACH * 1_000 * len(venues) // BOOKS_PER_S, 1_000 * len(venues) // BOOKS_PER_S)
+        books = [simulated_book(market, venue, at_ms, 0) for at_ms in shown_ms for venue in venues]
         app = create_app(settings, StandingFeeds.of(board, venues), ledger, ring, b"k" * 32, clock)
         ports = [await listen(Runner(app)), await listen(web.AppRunner(bare_app(), access_log=None))]
         sys.stdout.write(orjson.dumps({"ports": ports, "key": key}).decode() + "\n")
         sys.stdout.flush()
+        gc.collect()
+        gc.freeze()  # As the service does once it has started.
+        late_ms: list[float] = []
         await asyncio.wait(
             [
-                asyncio.create_task(keep_books(board, market, venues, clock)),
+                asyncio.create_task(keep_books(board, books, clock)),
+                asyncio.create_task(probe(late_ms)),
                 asyncio.create_task(asyncio.to_thread(sys.stdin.read)),
             ],
             return_when=asyncio.FIRST_COMPLETED,
         )
+        late_ms.sort()
+        pauses = {"p99": late_ms[int(len(late_ms) * 0.99)], "longest": late_ms[-1], "samples": len(late_ms)}
+        sys.stdout.write(orjson.dumps({"pauses_ms": pauses}).decode() + "\n")
+        sys.stdout.flush()
         await ledger.close()
 
 
-async def keep_books(board: Board, market: SimulatedMarket, venues: list[str], clock: SystemClock) -> None:
-    """Replace one venue's book after the other, each once per interval."""
-    started = time()
+async def keep_books(board: Board, books: Sequence[VenueBook], clock: SystemClock) -> None:
+    """Replace one venue's book after the other."""
+    for book in cycle(books):
+        now_ns = clock.now_ns()
+        board.beat(now_ns)
+        board.publish(replace(book, received_at_ns=now_ns), now_ns)
+        await asyncio.sleep(1 / BOOKS_PER_S)
+
+
+async def probe(late_ms: list[float]) -> None:
+    """Note how much later than it should the loop comes back to this."""
     while True:
-        for venue in venues:
-            now_ns = clock.now_ns()
-            board.beat(now_ns)
-            board.publish(simulated_book(market, venue, int((time() - started) * 1_000), now_ns), now_ns)
-            await asyncio.sleep(INTERVAL_S / len(venues))
+        due = perf_counter() + PROBE_S
+        await asyncio.sleep(PROBE_S)
+        late_ms.append((perf_counter() - due) * 1_000)
 
 
 def bare_app() -> web.Application:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -17,15 +16,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.asking import add_asking
+from service.command_line import DEFAULT_SETTINGS, EXIT_REFUSED, EXIT_USAGE
+from service.command_line import say as _say
 from service.errors import ConfigError, Unavailable
+from service.keeping import add_keeping
 
 if TYPE_CHECKING:
     from exchanges.simulator import Play
-    from service.ledger.verify import Report
     from service.settings import Settings
 
-EXIT_REFUSED, EXIT_USAGE = 1, 2
-DEFAULT_SETTINGS = Path("settings.toml")
 SEED = 7
 
 
@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="internal-orderbook", description="What an order would really cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_running(commands, common, listening)
-    _add_keeping(commands, common)
-    _add_asking(commands, common)
+    add_keeping(commands, common)
+    add_asking(commands, common)
     return parser
 
 
@@ -93,60 +93,6 @@ def _add_running(commands: Any, common: _Parser, listening: _Parser) -> None:
     _add_market(simulator)
     simulator.add_argument("--speed", type=float, default=1.0, help="of the market: 0.1 is ten times slower")
     simulator.set_defaults(run=_simulator)
-
-
-def _add_keeping(commands: Any, common: _Parser) -> None:
-    """Add what looks after keys and the record."""
-    keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(
-        required=True, metavar="VERB"
-    )
-    create = keys.add_parser("create", parents=[common], help="make a key; it is printed once")
-    create.add_argument("--account", required=True)
-    create.add_argument("--scopes", required=True, help="of quote,execute,account,admin, with commas between them")
-    create.set_defaults(run=_keys_create)
-    listing = keys.add_parser("list", parents=[common], help="all keys, without their secrets")
-    listing.set_defaults(run=_keys_list)
-    revoke = keys.add_parser("revoke", parents=[common], help="take a key out of force at once")
-    revoke.add_argument("id", type=_key_id, help="the 10 characters after iob_live_ or iob_test_")
-    revoke.set_defaults(run=_keys_revoke)
-
-    ledger = commands.add_parser("ledger", help="prove the record").add_subparsers(required=True, metavar="VERB")
-    verify = ledger.add_parser(
-        "verify", parents=[common], help="the chain unbroken, every balance the sum of its entries"
-    )
-    verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
-    verify.set_defaults(run=_ledger_verify)
-
-
-def _add_asking(commands: Any, common: _Parser) -> None:
-    """Add what asks a running service."""
-    client = _Parser(add_help=False)
-    client.add_argument("--url", help="address of the service (default: IOB_URL, else host and port of the settings)")
-    client.add_argument("--key-file", type=Path, help="file that holds the API key (default: the variable IOB_API_KEY)")
-    client.add_argument("--json", action="store_true", help="print the service's answer as it came")
-
-    quote = commands.add_parser("quote", parents=[common, client], help="ask a running service")
-    quote.add_argument("symbol")
-    quote.add_argument("quantity")
-    quote.add_argument("--side", choices=("buy", "sell", "both"), default="both")
-    quote.add_argument("--limit-price")
-    quote.add_argument("--venues")
-    quote.add_argument("--exclude-venues")
-    quote.set_defaults(run=_quote)
-
-    execute = commands.add_parser("execute", parents=[common, client], help="mock-execute on a running service")
-    execute.add_argument("symbol", nargs="?", help="not with --quote-id")
-    execute.add_argument("quantity", nargs="?", help="not with --quote-id")
-    execute.add_argument("--side", choices=("buy", "sell"))
-    execute.add_argument("--quote-id")
-    execute.add_argument("--tolerance-bps")
-    execute.add_argument("--time-in-force", choices=("fok", "ioc"))
-    execute.add_argument("--limit-price")
-    execute.add_argument("--slippage-bps-max")
-    execute.add_argument("--valid-until")
-    execute.add_argument("--client-order-id", help="send the same one again to repeat safely (default: a new one)")
-    execute.add_argument("--dry-run", action="store_true")
-    execute.set_defaults(run=_execute)
 
 
 def _add_market(command: argparse.ArgumentParser) -> None:
@@ -182,30 +128,12 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _key_id(text: str) -> str:
-    if not (text.isascii() and text.isalnum()):
-        raise argparse.ArgumentTypeError("a key's id is the 10 characters after iob_live_ or iob_test_")
-    return text
-
-
 def _loop(main: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _load(options: argparse.Namespace, **overrides: str | None) -> Settings:
-    """Read the settings that a command was given; *overrides* are variables that its options stand for."""
-    from service.settings import load_settings
-
-    env = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
-    return load_settings(options.settings or DEFAULT_SETTINGS, env)
 
 
 def _reader(path: Path, env: Mapping[str, str]) -> Callable[[], Settings]:
@@ -324,125 +252,6 @@ def _simulator(options: argparse.Namespace) -> int:
         return 0
 
     return _loop(run())
-
-
-def _keys_create(options: argparse.Namespace) -> int:
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            try:
-                text, key = await desk.create(options.account, [scope.strip() for scope in options.scopes.split(",")])
-            except ValueError as error:
-                _say(str(error))
-                return EXIT_USAGE
-        print(text)
-        _say(f"key {key.key_id} of account {key.account}; it is not shown again")
-        return 0
-
-    return _loop(run())
-
-
-def _keys_list(options: argparse.Namespace) -> int:
-    from service.keys import key_sentence
-
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            keys = await desk.list()
-        print("id\taccount\tscopes\tcreated\trevoked")
-        for key in keys:
-            print("\t".join(key_sentence(key)))
-        return 0
-
-    return _loop(run())
-
-
-def _keys_revoke(options: argparse.Namespace) -> int:
-    async def run() -> int:
-        async with _key_desk(options) as desk:
-            found = await desk.revoke(options.id)
-        _say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
-        return 0 if found else EXIT_REFUSED
-
-    return _loop(run())
-
-
-def _key_desk(options: argparse.Namespace) -> Any:
-    settings = _load(options)
-    from service import logs
-    from service.control import key_desk
-    from service.keys import load_pepper
-    from service.ledger.opening import ledger_path
-
-    logs.configure("console", "warning", sys.stderr.buffer)
-    return key_desk(settings, lambda: load_pepper(os.environ, ledger_path(settings)).secret)
-
-
-def _ledger_verify(options: argparse.Namespace) -> int:
-    settings = _load(options)
-    from service import logs
-    from service.ledger.opening import open_ledger, reading_ledger
-    from service.ledger.verify import verify
-
-    logs.configure("console", "warning", sys.stderr.buffer)
-    if options.rebuild:
-
-        async def run() -> Report:
-            ledger = open_ledger(settings)
-            try:
-                return await ledger.rebuild()
-            finally:
-                await ledger.close()
-
-        report = asyncio.run(run())
-    else:
-        with reading_ledger(settings) as connection:
-            report = verify(connection)
-    for fault in report.faults:
-        print(fault)
-    counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
-    _say(f"{counted}; the journal's head is {report.head[0]} {report.head[1].hex()}")
-    return EXIT_REFUSED if report.faults else 0
-
-
-def _quote(options: argparse.Namespace) -> int:
-    query = {
-        "symbol": options.symbol,
-        "quantity": options.quantity,
-        "side": options.side,
-        "limit_price": options.limit_price,
-        "venues": options.venues,
-        "exclude_venues": options.exclude_venues,
-    }
-    return _ask(options, "GET", "/quote", params={name: value for name, value in query.items() if value is not None})
-
-
-def _execute(options: argparse.Namespace) -> int:
-    body = {
-        "client_order_id": options.client_order_id or f"cli-{secrets.token_hex(8)}",
-        "symbol": options.symbol,
-        "quantity": options.quantity,
-        "side": options.side,
-        "quote_id": options.quote_id,
-        "tolerance_bps": options.tolerance_bps,
-        "time_in_force": options.time_in_force,
-        "limit_price": options.limit_price,
-        "slippage_bps_max": options.slippage_bps_max,
-        "valid_until": options.valid_until,
-        "dry_run": True if options.dry_run else None,
-    }
-    return _ask(options, "POST", "/execute", body={name: value for name, value in body.items() if value is not None})
-
-
-def _ask(options: argparse.Namespace, method: str, path: str, **request: Any) -> int:
-    """Send one request to a running service and show its answer."""
-    from service.asking import ask
-
-    url = options.url or os.environ.get("IOB_URL")
-    if url is None:
-        service = _load(options).service
-        host = f"[{service.host}]" if ":" in service.host else service.host
-        url = f"http://{host}:{service.port}"
-    done = ask(url, options.key_file, method, path, as_json=options.json, **request)
-    return 0 if done else EXIT_REFUSED
 
 
 if __name__ == "__main__":

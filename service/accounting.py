@@ -33,6 +33,8 @@ NOTIONAL: Final[int] = 10 ** (2 * SCALE - MONEY_SCALE)
 RATED_NOTIONAL: Final[int] = NOTIONAL * RATE_ONE
 """... and a price times a quantity times a rate."""
 
+QUANTITY_UNIT: Final = 10**10
+"""What the quantity that answers a total or a slippage is a multiple of, besides the venues' finest step: 10**-8."""
 FLOAT_DIGITS: Final[int] = 10**15
 """A decimal of fewer digits than this has is given back by the float nearest to it."""
 
@@ -92,7 +94,12 @@ def _significant(numerator: int, denominator: int) -> tuple[int, int]:
     """Divide by a positive number, half-even to 12 significant digits: a whole number, and its scale."""
     if not numerator:
         return 0, 0
-    scale = RATIO_DIGITS - 1 - floor(log10(abs(numerator) / denominator))
+    value = abs(numerator) / denominator
+    scale = RATIO_DIGITS - 1 - floor(log10(value))
+    if 0 <= scale < len(_POWERS):
+        scaled = value * _POWERS[scale]  # Less than 0.001 off: so small, that only near a half it can matter.
+        if abs(scaled % 1 - 0.5) > 0.001 and scaled >= _TWELVE_DIGITS:
+            return round(scaled) if numerator > 0 else -round(scaled), scale
     digits = _scaled(numerator, denominator, scale)
     if -_TWELVE_DIGITS < digits < _TWELVE_DIGITS:  # The logarithm was rounded up to a whole number.
         scale += 1

@@ -40,6 +40,7 @@ from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
 from service.api.server import Room, Runner
+from service.api.stream import close_streams, open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
@@ -220,8 +221,10 @@ def create_app(
         venues=partial(_reports, switching, feeds),
         switching=switching,
         openapi=openapi.document,
+        key_desk=LocalKeyDesk(ledger, ring),
     )
     app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
+    open_streams(app, ring)
     app.cleanup_ctx.append(_feeling)
     return app
 
@@ -346,6 +349,7 @@ async def finish(app: web.Application, runner: Runner) -> None:
     """Begin nothing new, and finish what is under way; whoever keeps us waiting for too long is left alone."""
     app[API].desk.close()
     await runner.finish(FINISHED_WITHIN_S)
+    await close_streams(app)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

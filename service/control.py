@@ -13,17 +13,18 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 import orjson
+import structlog
 from aiohttp import web
 
 from service.errors import ConfigError, Unavailable
-from service.keys import KeyRing
+from service.keys import OVERLAP_S_MAX, KeyLimits, KeyRing, KeyTerms, ends, status
 from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger, StoredKey
 from service.ledger.sqlite import LedgerLocked
@@ -33,18 +34,39 @@ _PATH_MAX = 100
 """Bytes of a Unix socket's path: Linux takes 107, macOS 103."""
 _ANSWER_WITHIN_S = 5
 
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A new key, which is shown this once, and the one whose place it takes, with its last moment."""
+
+    text: str
+    key: StoredKey
+    replaced: StoredKey
+
 
 class KeyDesk(Protocol):
     """What can be done with keys, here or in the server."""
 
-    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
-        """Make a key, keep it and put it in force; ValueError for a name or scope that cannot be."""
+    async def create(
+        self, account: str, scopes: Collection[str], terms: KeyTerms = KeyTerms()
+    ) -> tuple[str, StoredKey]:
+        """Make a key, keep it and put it in force; ValueError for a name, scope or term that cannot be."""
 
     async def list(self) -> Sequence[StoredKey]:
         """Give all keys, oldest first."""
 
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force; False if there is none of that id."""
+
+    async def rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
+        """
+        Make a key with the same account, scopes and terms as another, which works for the overlap beside it.
+
+        Returns:
+            None if there is no key of that id in force.
+        """
 
 
 class LocalKeyDesk:
@@ -55,24 +77,54 @@ class LocalKeyDesk:
         self._ledger = ledger
         self._ring = ring
 
-    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
+    async def create(
+        self, account: str, scopes: Collection[str], terms: KeyTerms = KeyTerms()
+    ) -> tuple[str, StoredKey]:
         """Make a key, keep it and put it in force."""
-        now = datetime.now(UTC)
-        text, key = self._ring.make(account, scopes, now)
+        now = self._ring.now()
+        text, key = self._ring.make(account, scopes, now, terms)
         await self._ledger.open_account(account, now)
         await self._ledger.add_key(key)
         self._ring.add(key)
+        log.info("key.made", key_id=key.key_id, account=account, scopes=key.scopes)
         return text, key
 
     async def list(self) -> Sequence[StoredKey]:
         """Give all keys, oldest first."""
-        return await self._ledger.keys()
+        used = self._ring.used()
+        return [_used(key, used.get(key.key_id)) for key in await self._ledger.keys()]
 
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force."""
         # First: whatever the ledger answers, a key that somebody wants revoked works no longer here.
         self._ring.drop(key_id)
-        return await self._ledger.revoke_key(key_id, datetime.now(UTC))
+        found = await self._ledger.revoke_key(key_id, self._ring.now())
+        if found:
+            log.info("key.revoked", key_id=key_id)
+        return found
+
+    async def rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
+        """Make a key to take another's place, and let that expire."""
+        now = self._ring.now()
+        old = next((key for key in await self._ledger.keys() if key.key_id == key_id), None)
+        if old is None or status(old, now) != "in_force":
+            return None
+        text, new = self._ring.make_after(old, now)
+        expires_at = ends(old, now, overlap)
+        if not await self._ledger.replace_key(key_id, new, expires_at):
+            return None
+        old = replace(old, expires_at=expires_at)
+        self._ring.add(new)
+        self._ring.add(old)
+        log.info("key.rotated", key_id=key_id, new_key_id=new.key_id, expires_at=expires_at.isoformat())
+        return Rotated(text, new, old)
+
+
+def _used(key: StoredKey, at: datetime | None) -> StoredKey:
+    """Give a key with the later of what is on record of its use and what this process knows."""
+    if at is None or (key.last_used_at is not None and key.last_used_at >= at):
+        return key
+    return replace(key, last_used_at=at)
 
 
 class RemoteKeyDesk:
@@ -82,9 +134,11 @@ class RemoteKeyDesk:
         """Use a session whose connector leads to the socket."""
         self._session = session
 
-    async def create(self, account: str, scopes: Collection[str]) -> tuple[str, StoredKey]:
+    async def create(
+        self, account: str, scopes: Collection[str], terms: KeyTerms = KeyTerms()
+    ) -> tuple[str, StoredKey]:
         """Make a key in the server."""
-        answer = await self._ask("create", account=account, scopes=list(scopes))
+        answer = await self._ask("create", account=account, scopes=list(scopes), terms=asdict(terms))
         return answer["text"], _key(answer["key"])
 
     async def list(self) -> Sequence[StoredKey]:
@@ -94,6 +148,11 @@ class RemoteKeyDesk:
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force in the server."""
         return bool((await self._ask("revoke", key_id=key_id))["found"])
+
+    async def rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
+        """Have the server make a key to take another's place."""
+        answer = await self._ask("rotate", key_id=key_id, overlap_s=int(overlap.total_seconds()))
+        return Rotated(answer["text"], _key(answer["key"]), _key(answer["replaced"])) if answer["found"] else None
 
     async def _ask(self, verb: str, **arguments: Any) -> Any:
         try:
@@ -145,7 +204,8 @@ async def serving(desk: KeyDesk, ledger: Path) -> AsyncIterator[None]:
 
     async def create(request: web.Request) -> web.Response:
         asked = await _asked(request, {"account": str, "scopes": list})
-        text, key = await desk.create(asked["account"], [str(scope) for scope in asked["scopes"]])
+        terms = _terms(asked.get("terms", {}))
+        text, key = await desk.create(asked["account"], [str(scope) for scope in asked["scopes"]], terms)
         return _answer({"text": text, "key": _fields(key)})
 
     async def listing(request: web.Request) -> web.Response:
@@ -155,6 +215,16 @@ async def serving(desk: KeyDesk, ledger: Path) -> AsyncIterator[None]:
         asked = await _asked(request, {"key_id": str})
         return _answer({"found": await desk.revoke(asked["key_id"])})
 
+    async def rotate(request: web.Request) -> web.Response:
+        asked = await _asked(request, {"key_id": str, "overlap_s": int})
+        if not 0 <= asked["overlap_s"] <= OVERLAP_S_MAX:
+            raise ValueError(f"an overlap is from 0 to {OVERLAP_S_MAX} seconds")
+        made = await desk.rotate(asked["key_id"], timedelta(seconds=asked["overlap_s"]))
+        if made is None:
+            return _answer({"found": False})
+        return _answer({"found": True, "text": made.text, "key": _fields(made.key), "replaced": _fields(made.replaced)})
+
+    app.router.add_post("/rotate", rotate)
     app.router.add_post("/create", create)
     app.router.add_post("/list", listing)
     app.router.add_post("/revoke", revoke)
@@ -237,12 +307,34 @@ def _fields(key: StoredKey) -> dict[str, Any]:
 
 
 def _key(fields: dict[str, Any]) -> StoredKey:
-    revoked = fields["revoked_at"]
-    return StoredKey(
-        key_id=fields["key_id"],
-        account=fields["account"],
-        scopes=tuple(fields["scopes"]),
-        digest=b"",
-        created_at=datetime.fromisoformat(fields["created_at"]),
-        revoked_at=None if revoked is None else datetime.fromisoformat(revoked),
-    )
+    """Read a key as ``_fields`` gave it; what this version does not know of is left out."""
+    known = {name: fields[name] for name in StoredKey.__dataclass_fields__ if name in fields}
+    for name, value in known.items():
+        if name.endswith("_at"):
+            known[name] = _moment(value)
+        elif isinstance(value, list):
+            known[name] = tuple(value)
+    return StoredKey(**known, digest=b"")
+
+
+def _terms(asked: Any) -> KeyTerms:
+    """Read a key's terms; ValueError if they are not of their kinds, or not known here."""
+    try:
+        given = KeyTerms(**asked)
+        limits = None if given.limits is None else KeyLimits(**given.limits)  # type: ignore[arg-type]
+        texts = [given.label, *given.addresses]
+        numbers = [] if limits is None else [limits.quote_per_s, limits.execute_per_s]
+        if not all(isinstance(text, str | None) for text in texts) or not all(
+            type(n) in (int, type(None)) for n in numbers
+        ):
+            raise TypeError("kinds")
+        moment = _moment(given.expires_at)
+    except TypeError as error:
+        raise ValueError("the terms of a key are not of their kinds") from error
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError("a time needs its offset")
+    return KeyTerms(moment, tuple(given.addresses), given.label, limits)
+
+
+def _moment(text: Any) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

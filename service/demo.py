@@ -74,6 +74,8 @@ async def serve_newcomer(
         announce(address)
         await _until_ready(address)
         say(f"API key: {api_key}   (also in {data / 'api-key'}; {data / 'admin-key'} has all scopes)")
+        say("in another shell, for the commands and the Python client of the README:")
+        say(f"  export IOB_URL={address} IOB_API_KEY={api_key}")
         say("try:")
         say(f"  curl -H 'X-API-Key: {api_key}' '{address}/quote?symbol={symbol}&quantity=1.5'")
 

@@ -1,4 +1,4 @@
-"""API keys: make, check, scope, revoke.
+"""API keys: make, check, scope, limit, rotate, revoke.
 
 A key is ``iob_<live|test>_<id>_<secret><checksum>`` with 10, 43 and 6 characters of base 62: one word for a double
 click, found by secret scanners, and junk is dropped without a look-up.  What is kept is its HMAC-SHA-256 under a
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
 import string
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 from service.errors import ConfigError
@@ -32,27 +34,122 @@ _KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{43}([0-9A-Za-z
 ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
+ADDRESSES_MAX = 64
+"""Ranges of one key."""
+PER_S_MAX = 1_000_000
+OVERLAP_S_MAX = 30 * 24 * 3600
+"""For how long a key that was rotated may go on beside the new one."""
+LABEL = re.compile(r"(?!.*iob_(live|test)_)[A-Za-z0-9][A-Za-z0-9 ._@:/-]{0,63}", re.ASCII)
+"""A label is shown and kept in the clear: no key may get into one by mistake."""
+LABEL_FORM = (
+    "a label is 1 to 64 letters, digits, spaces and . _ @ : / -, begins with one of the former two, and is no key"
+)
+_RANGE = re.compile(r"[0-9A-Fa-f.:]+(/[0-9]{1,3})?", re.ASCII)
+
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
+Network = IPv4Network | IPv6Network
+
+
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """Limits of a key's own, in place of the settings'; None leaves theirs."""
+    """Requests a second that a key may make, by class, in place of ``[limits]``; None: as that says; 0: no limit."""
 
-    quote_per_s: int | None
-    execute_per_s: int | None
+    quote_per_s: int | None = None
+    execute_per_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """
+    What narrows a key, beside its scopes.
+
+    Args:
+        expires_at: From then on it is nobody's key; None: never.
+        addresses: Ranges that it works from, as ``address_ranges`` writes them; none: from everywhere.
+        label: What it is for, in its owner's words.
+        limits: None: as the settings say.
+    """
+
+    expires_at: datetime | None = None
+    addresses: tuple[str, ...] = ()
+    label: str | None = None
+    limits: KeyLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a key stands for: its id may be shown, the account owns everything done with it."""
+    """
+    Who a key stands for: its id may be shown, the account owns everything done with it.
+
+    Args:
+        addresses: Where it works from; none: everywhere.
+        limits: Its own, in place of the settings'.
+    """
 
     key_id: str
     account: str
     scopes: frozenset[str]
-    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    addresses: tuple[Network, ...] = ()
     limits: KeyLimits | None = None
 
     def admits(self, address: str) -> bool:
-        """Tell whether the key may be used from *address*."""
-        return True
+        """Tell whether the key works from an address; from what is none, only one without ranges does."""
+        return not self.addresses or _within(address, self.addresses)
+
+
+@lru_cache(maxsize=4096)
+def _within(address: str, ranges: tuple[Network, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    # A listener on both protocols sees IPv4 callers under mapped addresses.
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return any((mapped or found) in one for one in ranges)
+
+
+def address_ranges(texts: Collection[str]) -> tuple[Network, ...]:
+    """
+    Read ranges of addresses in CIDR notation; a single address is a range of one, a mapped one is the IPv4 one.
+
+    Raises:
+        ValueError: With a sentence; it repeats no more than the range that was meant.
+    """
+    if len(texts) > ADDRESSES_MAX:
+        raise ValueError(f"a key has at most {ADDRESSES_MAX} ranges of addresses")
+    return tuple(dict.fromkeys(map(_range, texts)))
+
+
+def _range(text: str) -> Network:
+    try:
+        if not _RANGE.fullmatch(text):
+            raise ValueError(text)
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("addresses are ranges such as 192.0.2.0/24, 192.0.2.7 or 2001:db8::/32") from None
+    if ipaddress.ip_address(text.partition("/")[0]) != network.network_address:
+        raise ValueError(f"an address with bits beyond its range; did you mean {network}?")
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None or network.prefixlen < 96 else IPv4Network((mapped, network.prefixlen - 96))
+
+
+class _Held:
+    """A key in the ring, with what its checks need made ready."""
+
+    __slots__ = ("expires_at", "key", "principal")
+
+    def __init__(self, key: StoredKey) -> None:
+        self.key = key
+        self.expires_at = key.expires_at
+        limits = KeyLimits(key.quote_per_s, key.execute_per_s)
+        self.principal = Principal(
+            key.key_id,
+            key.account,
+            frozenset(key.scopes),
+            address_ranges(key.addresses),
+            None if limits == KeyLimits() else limits,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +166,69 @@ class Pepper:
 class KeyRing:
     """The keys that are in force, by id."""
 
-    def __init__(self, pepper: bytes, mode: str) -> None:
-        """Begin without keys; in mode ``live`` keys begin with ``iob_live_``, in all others with ``iob_test_``."""
+    def __init__(self, pepper: bytes, mode: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """
+        Begin without keys.
+
+        Args:
+            mode: In ``live`` keys begin with ``iob_live_``, in all others with ``iob_test_``.
+            now: The wall clock, which keys expire by, whatever clock the market goes by.
+        """
         self._pepper = pepper
         self._kind = "live" if mode == "live" else "test"
-        self._keys: dict[str, StoredKey] = {}
+        self.now = now
+        self._keys: dict[str, _Held] = {}
+        self._dropped: set[str] = set()
+        self._added: dict[str, StoredKey] = {}
+        self._used: dict[str, datetime] = {}
 
     def hold(self, keys: Iterable[StoredKey]) -> None:
-        """Take these keys, and no others, as the known ones."""
-        self._keys = {key.key_id: key for key in keys}
+        """Take these keys, and no others, as the known ones; but for what was dropped, which stays out of force."""
+        before, self._keys = self._keys, {}
+        for key in keys:
+            if key.revoked_at is None and key.key_id not in self._dropped:
+                held = before.get(key.key_id)
+                self._keys[key.key_id] = held if held is not None and held.key == key else _Held(key)
+
+    async def follow(self, read: Callable[[], Awaitable[Iterable[StoredKey]]]) -> None:
+        """Hold what is on record, as *read* gives it; what was added while it was being read stays."""
+        self._added.clear()
+        keys = {key.key_id: key for key in await read()}
+        self.hold((keys | self._added).values())
 
     def add(self, key: StoredKey) -> None:
-        """Put a key that is on record in force."""
-        self._keys[key.key_id] = key
+        """Put a key that is on record in force, or under other terms; one that was dropped stays out of it."""
+        if key.revoked_at is None and key.key_id not in self._dropped:
+            self._keys[key.key_id] = _Held(key)
+            self._added[key.key_id] = key
 
     def drop(self, key_id: str) -> None:
-        """Take a key out of force at once, if there is one of that id."""
-        self._keys.pop(key_id, None)
+        """Take a key out of force at once and for good, if there is one of that id."""
+        if self._keys.pop(key_id, None) is not None:
+            self._dropped.add(key_id)
+            self._added.pop(key_id, None)
 
-    def make(self, account: str, scopes: Collection[str], now: datetime) -> tuple[str, StoredKey]:
+    def in_force(self, key_id: str) -> bool:
+        """Tell whether the key of that id still stands for somebody: neither revoked nor expired."""
+        held = self._keys.get(key_id)
+        return held is not None and (held.expires_at is None or self.now() < held.expires_at)
+
+    def used(self) -> dict[str, datetime]:
+        """Give when keys were last checked with success, as far as ``take_used`` has not given it."""
+        return self._used
+
+    def take_used(self) -> dict[str, datetime]:
+        """Give the same, to be kept elsewhere; what cannot be kept goes back by ``give_back_used``."""
+        taken, self._used = self._used, {}
+        return taken
+
+    def give_back_used(self, taken: Mapping[str, datetime]) -> None:
+        """Take back what could not be kept."""
+        self._used = {**taken, **self._used}
+
+    def make(
+        self, account: str, scopes: Collection[str], now: datetime, terms: KeyTerms = KeyTerms()
+    ) -> tuple[str, StoredKey]:
         """
         Make a key; it is not in force until ``add`` or ``hold`` is given it.
 
@@ -95,34 +236,98 @@ class KeyRing:
             The key itself, which exists nowhere else, and what is to be kept of it.
 
         Raises:
-            ValueError: With a sentence about the account's name or a scope.
+            ValueError: With a sentence about the account's name, a scope or a term.
         """
         if not ACCOUNT.fullmatch(account):
             raise ValueError("an account's name is 1 to 32 of a-z 0-9 _ -, and begins with a letter or digit")
         for scope in scopes:
             if scope not in SCOPES:
-                near = get_close_matches(scope, SCOPES, n=1)
-                raise ValueError(f"scopes are {', '.join(SCOPES)}" + (f"; did you mean {near[0]}?" if near else ""))
+                near = nearest_scope(scope)
+                raise ValueError(f"scopes are {', '.join(SCOPES)}" + (f"; did you mean {near}?" if near else ""))
         if not scopes:
             raise ValueError(f"a key needs at least one scope of {', '.join(SCOPES)}")
-        key_id = _random_text(_ID_LENGTH)
-        text = f"iob_{self._kind}_{key_id}_{_random_text(_SECRET_LENGTH)}"
-        text += _checksum(text)
+        ranges = _checked(terms, now)
         ordered = tuple(scope for scope in SCOPES if scope in scopes)
-        return text, StoredKey(key_id, account, ordered, self._digest(text), now, None)
+        limits = terms.limits or KeyLimits()
+        text, key_id = self._new_text()
+        return text, StoredKey(
+            key_id,
+            account,
+            ordered,
+            self._digest(text),
+            now,
+            None,
+            expires_at=terms.expires_at,
+            addresses=tuple(map(str, ranges)),
+            label=terms.label,
+            quote_per_s=limits.quote_per_s,
+            execute_per_s=limits.execute_per_s,
+        )
+
+    def make_after(self, old: StoredKey, now: datetime) -> tuple[str, StoredKey]:
+        """
+        Make a key to stand in for another: the same account, scopes, addresses, label and limits.
+
+        It lives as long as the other was to live when that was made: for ever, or from now on as long again.
+        """
+        text, key_id = self._new_text()
+        lives = None if old.expires_at is None else old.expires_at - old.created_at
+        expires_at = None if lives is None else now + min(lives, _FOR_EVER - now)
+        new = replace(old, key_id=key_id, digest=self._digest(text), created_at=now, expires_at=expires_at)
+        return text, replace(new, revoked_at=None, last_used_at=None)
 
     def check(self, text: str) -> Principal | None:
-        """Give whom a key stands for; None for junk, an unknown or a revoked one, all alike."""
+        """Give whom a key stands for; None for junk, an unknown, a revoked or an expired one, all alike."""
         match = _KEY.fullmatch(text)
         if match is None or match[1] != self._kind or _checksum(text[:-_CHECKSUM_LENGTH]) != match[3]:
             return None
-        key = self._keys.get(match[2])
-        if key is None or key.revoked_at is not None or not hmac.compare_digest(key.digest, self._digest(text)):
+        held = self._keys.get(match[2])
+        if held is None or not hmac.compare_digest(held.key.digest, self._digest(text)):
             return None
-        return Principal(key.key_id, key.account, frozenset(key.scopes))
+        now = self.now()
+        if held.expires_at is not None and now >= held.expires_at:
+            return None
+        self._used[match[2]] = now
+        return held.principal
+
+    def _new_text(self) -> tuple[str, str]:
+        key_id = _random_text(_ID_LENGTH)
+        text = f"iob_{self._kind}_{key_id}_{_random_text(_SECRET_LENGTH)}"
+        return text + _checksum(text), key_id
 
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._pepper, text.encode(), hashlib.sha256)
+
+
+def nearest_scope(scope: str) -> str | None:
+    """Give the scope that a misspelt word may mean."""
+    near = get_close_matches(scope, SCOPES, n=1)
+    return near[0] if near else None
+
+
+def _checked(terms: KeyTerms, now: datetime) -> tuple[Network, ...]:
+    """Read a key's ranges; ValueError, with a sentence, for these or for another term that cannot be."""
+    if terms.expires_at is not None and terms.expires_at <= now:
+        raise ValueError("a key expires in the future")
+    if terms.label is not None and not LABEL.fullmatch(terms.label):
+        raise ValueError(LABEL_FORM)
+    limits = terms.limits or KeyLimits()
+    if any(one is not None and not 0 <= one <= PER_S_MAX for one in (limits.quote_per_s, limits.execute_per_s)):
+        raise ValueError(f"limits are whole numbers from 0 to {PER_S_MAX}")
+    return address_ranges(terms.addresses)
+
+
+def ends(key: StoredKey, now: datetime, overlap: timedelta) -> datetime:
+    """Give when a key expires that another one has been made for: after the overlap, and never later than it would."""
+    after = now + overlap
+    return after if key.expires_at is None else min(key.expires_at, after)
+
+
+def status(key: StoredKey, now: datetime) -> str:
+    """Give a key's state in a word: ``in_force``, ``expired`` or ``revoked``."""
+    if key.revoked_at is not None:
+        return "revoked"
+    return "in_force" if key.expires_at is None or now < key.expires_at else "expired"
 
 
 def _random_text(length: int) -> str:
@@ -205,7 +410,19 @@ def _long_enough(secret: bytes, name: str) -> bytes:
     return secret
 
 
-def key_sentence(key: StoredKey) -> Sequence[str]:
-    """Give what may be shown of a key: id, account, scopes, when it was made and, if it was, revoked."""
-    revoked = "" if key.revoked_at is None else key.revoked_at.isoformat(timespec="seconds")
-    return key.key_id, key.account, ",".join(key.scopes), key.created_at.isoformat(timespec="seconds"), revoked
+KEY_COLUMNS = ("id", "account", "scopes", "created", "expires", "revoked", "last used", "addresses", "limits", "label")
+
+
+def key_row(key: StoredKey) -> Sequence[str]:
+    """Give what may be shown of a key, in the order of ``KEY_COLUMNS``; what it does not have is empty."""
+    moments = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
+    limits = (("quote", key.quote_per_s), ("execute", key.execute_per_s))
+    return (
+        key.key_id,
+        key.account,
+        ",".join(key.scopes),
+        *("" if at is None else at.isoformat(timespec="seconds") for at in moments),
+        ",".join(key.addresses),
+        ",".join(f"{name}={per_s}" for name, per_s in limits if per_s is not None),
+        key.label or "",
+    )

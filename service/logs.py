@@ -10,17 +10,16 @@ and the value of any key that is named like a credential, is masked.
 
 from __future__ import annotations
 
-import errno
+import atexit
 import logging
-import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from time import time
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -29,6 +28,8 @@ import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
+
+from service.log_lines import LineWriter
 
 SERVICE_NAME = "internal-orderbook"
 MASK = "***"
@@ -52,8 +53,8 @@ HEADER_PATTERN = re.compile(
     r"(['\"]*\s*[:=,(]\s*(?:b(?=['\"]))?['\"]*)((?:bearer|basic|digest)\s+)?[^\s'\",;)}]+",
     re.IGNORECASE,
 )
-SUSPICIOUS = tuple(name.encode() for name in ("iob_live_", "iob_test_", *sorted(CREDENTIALS), "x_api_key", "api_key"))
-"""What a line must contain (in lower case) to be worth the slow look for credentials."""
+SUSPICIOUS = (b"iob_", b"api", b"authorization", b"cookie", b"password", b"pepper", b"secret")
+"""Of which a line must contain one (in lower case) to be worth the slow look for credentials."""
 
 TEXT_MAX = 8_192
 LINE_MAX = 16_384
@@ -87,6 +88,7 @@ def configure(format: str, level: str, stream: BinaryIO | None = None) -> None:
         stream: Where bytes go; the process's standard output by default.
     """
     lines = LineWriter(stream or sys.stdout.buffer)
+    atexit.register(lines.flush)  # What a loop that ended has left waiting.
     render = RENDERERS[format](lines)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, render],
@@ -105,65 +107,6 @@ def set_level(level: str) -> None:
         if isinstance(handler, StandardLibraryHandler):
             handler.setLevel(number)
     _set_standard_level(number)
-
-
-class LineWriter:
-    """
-    Write whole lines to a binary stream, from any thread, and never raise.
-
-    A line that cannot be written is dropped.  If part of it was, the next one begins on a line of its own.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        # Reentrant: the garbage collector may run a __del__ that warns, and so logs, while we hold it.
-        self._lock = threading.RLock()
-        self._torn = False
-
-    def isatty(self) -> bool:
-        """Say whether a person is watching."""
-        try:
-            return self._stream.isatty()
-        except ValueError:
-            return False
-
-    def msg(self, line: bytes) -> None:
-        """Write *line*, which ends with its line feed."""
-        with self._lock:
-            try:
-                self._write(b"\n" + line if self._torn else line)
-                self._stream.flush()
-            except OSError as error:
-                if error.errno == errno.EPIPE:
-                    self._give_up()
-            except (ValueError, RuntimeError):  # closed, or called from a signal handler inside a write
-                pass
-
-    log = debug = info = warn = warning = error = critical = fatal = exception = msg
-
-    def _write(self, line: bytes) -> None:
-        """Write all of *line*: one call, except where an unbuffered stream (``python -u``) takes less."""
-        rest = memoryview(line)
-        try:
-            while rest:
-                taken = self._stream.write(rest)
-                if not taken:  # a full pipe that does not block
-                    break
-                rest = rest[taken:]
-        except BlockingIOError as error:
-            rest = rest[error.characters_written :]
-        finally:
-            if len(rest) < len(line):
-                self._torn = bool(rest)
-
-    def _give_up(self) -> None:
-        """Point a pipe that nobody reads any more at nothing, or Python's own flush at exit fails over it."""
-        try:
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self._stream.fileno())
-            os.close(nothing)
-        except (OSError, ValueError):
-            pass
 
 
 # Three formats
@@ -252,10 +195,16 @@ def _encode(record: dict[str, Any]) -> bytes:
         line = orjson.dumps(record, default=_default, option=ORJSON_OPTIONS)
     except TypeError:  # more than 64 bits, lone surrogates, keys that are no texts, too deep
         return orjson.dumps(_plain(record), option=ORJSON_OPTIONS)
-    lowered = line.lower()
-    if len(line) > LINE_MAX or any(name in lowered for name in SUSPICIOUS):
+    if len(line) > LINE_MAX or _is_suspicious(line.lower()):
         return orjson.dumps(_plain(record), option=ORJSON_OPTIONS)
     return line
+
+
+def _is_suspicious(line: bytes) -> bool:
+    for name in SUSPICIOUS:  # noqa: SIM110 - any() takes three times as long
+        if name in line:
+            return True
+    return False
 
 
 def _default(value: object) -> object:
@@ -340,8 +289,15 @@ def _printable(value: Any) -> str:
 
 def _timestamp(logger: object) -> str:
     """Write the moment of a record, or now, as RFC 3339 in UTC to the millisecond."""
-    seconds = logger.created if isinstance(logger, logging.LogRecord) else time()
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, milliseconds = divmod(
+        int((logger.created if isinstance(logger, logging.LogRecord) else time()) * 1_000), 1_000
+    )
+    return f"{_second(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 ExcInfo = tuple[type[BaseException], BaseException, Any]

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
+ORIGIN = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 VENUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 ACCOUNT = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
@@ -116,6 +117,10 @@ class ServiceSettings(Table):
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description='a list of IP addresses and networks, like ["10.0.0.1", "fd00::/8"]'
     )
+    stream_origins: tuple[str, ...] = Field(
+        default=(), description='a list of web origins, like ["https://desk.example:8443"]'
+    )
+    streams_per_key: int = Field(default=20, ge=1, le=10_000)
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -131,6 +136,18 @@ class ServiceSettings(Table):
                 wrong.append(f"{shown(item)} is not an IP address or network")
         if wrong:
             raise PydanticCustomError("said", "{reason}", {"reason": "; ".join(wrong)})
+        return tuple(value)
+
+    @field_validator("stream_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> tuple[str, ...]:
+        """Name every item that is no origin."""
+        if not isinstance(value, list | tuple):
+            raise ValueError("not a list")
+        wrong = [item for item in value if not isinstance(item, str) or not ORIGIN.fullmatch(item)]
+        if wrong:
+            reason = "; ".join(f"{shown(item)} is not http:// or https:// and a host, in lower case" for item in wrong)
+            raise PydanticCustomError("said", "{reason}", {"reason": reason})
         return tuple(value)
 
 

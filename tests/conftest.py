@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,11 +23,34 @@ from hypothesis import HealthCheck, settings
 
 from exchanges.book import Ladder, Level, VenueBook
 from exchanges.clock import MS
+from service.ledger.sqlite import SqliteLedger
 
 # How fast a machine makes examples is no law of ours.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("quick", max_examples=150, **_PATIENT)
+settings.register_profile("quick", max_examples=100, **_PATIENT)
 settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
+
+
+LONG = (
+    "tests/rigs/test_soak.py",
+    "tests/test_command_line.py",
+    "tests/rigs/test_silence.py",
+    "tests/service/desk/test_desk_stateful.py",
+    "tests/rigs/test_outages.py",
+    "tests/service/pricing/test_pricing_laws.py",
+    "tests/rigs/",
+    "tests/ledger/test_ledger_contract.py",
+    "tests/exchanges/test_faults.py",
+    "tests/exchanges/simulator/test_stream",
+    "tests/exchanges/simulator/test_simulator_streams.py",
+    "tests/test_replaying.py",
+)
+"""The files that take longest, those that mostly wait and those that mostly compute by turns."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that at the end no core is left without work while one of them goes on."""
+    items.sort(key=lambda item: next((n for n, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG)))
 
 
 def pytest_addoption(parser):
@@ -41,6 +67,12 @@ def pytest_configure(config):
 def pytest_xdist_auto_num_workers(config):
     """Run one file more at a time than there are cores: much of the tests is waiting, for processes and for sockets."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish():
+    """Spare what was imported (all of ccxt, above all) each later look for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 if "stream_writer" in inspect.signature(ClientResponse.__init__).parameters:
@@ -115,6 +147,19 @@ def venue_book(venue, ladder, *, symbol="BTC/USDT", received_at_ns=1_000_000 * M
     bids.sort(reverse=True)
     asks.sort()
     return VenueBook(venue, symbol, Ladder.of(bids), Ladder.of(asks), received_at_ns, sequence)
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory):
+    """A simulation's ledger in which nothing has happened, to be copied: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.db"
+
+    async def make():
+        await SqliteLedger.open(path, "simulated").close()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, make()).result()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import AsyncExitStack
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from structlog.testing import capture_logs
 
 from service.control import LocalKeyDesk, key_desk, serving, socket_path
 from service.errors import ConfigError, Unavailable
-from service.keys import KeyRing
+from service.keys import KeyLimits, KeyRing, KeyTerms
+from service.ledger.protocol import StoredKey
 from service.ledger.sqlite import LedgerLocked, SqliteLedger
 from service.settings import Settings
 
@@ -46,7 +50,8 @@ class Server:
 
 
 @pytest.fixture
-async def server(path):
+async def server(path, empty_ledger):
+    shutil.copy(empty_ledger, path)
     server = Server(path, SqliteLedger.open(path, "simulated"))
     async with serving(server.desk, path):
         yield server
@@ -142,7 +147,8 @@ async def test_digests_do_not_leave_the_server(server):
     (key,) = await server.ledger.keys()
 
     _, answer = await post(server.path, "list", b"{}")
-    assert {"key_id", "account", "scopes", "created_at", "revoked_at"} == set(answer["keys"][0])
+    shown = {field.name for field in fields(StoredKey)} - {"digest"}
+    assert shown == set(answer["keys"][0])
     async with asking(server.path) as desk:
         assert [b""] == [listed.digest for listed in await desk.list()]
     assert key.digest
@@ -359,7 +365,7 @@ async def test_noise_on_the_socket_does_not_harm_it(server, data):
         assert [] == await desk.list()
 
 
-@pytest.mark.parametrize("verb", ["create", "list", "revoke"])
+@pytest.mark.parametrize("verb", ["create", "list", "revoke", "rotate"])
 async def test_ledger_that_cannot_be_reached_is_passed_on(path, verb):
     """
     What the server's ledger cannot do now the command line says in the same words.
@@ -369,7 +375,7 @@ async def test_ledger_that_cannot_be_reached_is_passed_on(path, verb):
     async with serving(desk, path), asking(path) as remote:
         with ledger._engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE keys")
-        calls = {"create": ("demo", ["quote"]), "list": (), "revoke": ("k",)}
+        calls = {"create": ("demo", ["quote"]), "list": (), "revoke": ("k",), "rotate": ("k", timedelta(0))}
         with pytest.raises(Unavailable) as refused:
             await getattr(remote, verb)(*calls[verb])
     assert ("ledger_unavailable", "the record cannot be reached; nothing was executed") == (
@@ -465,3 +471,142 @@ def test_two_names_of_a_ledger_have_one_socket(tmp_path):
     (tmp_path / "link").symlink_to("real")
 
     assert socket_path(tmp_path / "real" / "ledger.db") == socket_path(tmp_path / "link" / "ledger.db")
+
+
+# Terms and rotation
+
+
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+TERMS = KeyTerms(SOON, ("10.0.0.0/8", "::1/128"), "a job", KeyLimits(quote_per_s=0))
+
+
+@pytest.mark.parametrize("beside_a_server", [False, True])
+async def test_key_is_made_on_terms_and_rotated(path, beside_a_server):
+    """
+    With or without a server a key keeps its terms, and so does the one that takes its place.
+    """
+    async with AsyncExitStack() as stack:
+        if beside_a_server:
+            ledger = SqliteLedger.open(path, "simulated")
+            stack.push_async_callback(ledger.close)
+            await stack.enter_async_context(serving(LocalKeyDesk(ledger, KeyRing(PEPPER, "simulated")), path))
+        desk = await stack.enter_async_context(asking(path))
+        _, key = await desk.create("demo", ["quote"], TERMS)
+        before = datetime.now(UTC)
+        rotated = await desk.rotate(key.key_id, timedelta(hours=1))
+        listed = await desk.list()
+
+    assert [(SOON, ("10.0.0.0/8", "::1/128"), "a job", 0, None)] == [
+        (one.expires_at, one.addresses, one.label, one.quote_per_s, one.execute_per_s) for one in [key]
+    ]
+    old, new = listed
+    assert timedelta(hours=1) <= old.expires_at - before < timedelta(hours=1, minutes=1)
+    assert (key.key_id, rotated.key.key_id) == (old.key_id, new.key_id) and rotated.text.split("_")[2] == new.key_id
+    shared = ("account", "scopes", "addresses", "label", "quote_per_s", "execute_per_s")
+    assert [getattr(old, name) for name in shared] == [getattr(new, name) for name in shared]
+    assert old.expires_at == rotated.replaced.expires_at
+
+
+async def test_rotation_is_in_force_at_once(server):
+    """
+    Both keys work during the overlap; without one the old key stops with the answer.
+    """
+    text, key = await server.desk.create("demo", ["quote"])
+    async with asking(server.path, no_pepper) as desk:
+        second = await desk.rotate(key.key_id, timedelta(hours=1))
+        assert server.ring.check(text) is not None and server.ring.check(second.text) is not None
+        third = await desk.rotate(second.key.key_id, timedelta(0))
+    assert (None, True) == (server.ring.check(second.text), server.ring.check(third.text) is not None)
+
+
+async def test_key_that_is_not_in_force_is_not_rotated(server):
+    """
+    Nothing that works comes of a key that was revoked, has expired or never was.
+    """
+    wall = [datetime.now(UTC)]
+    server.ring.now = lambda: wall[0]
+    _, revoked = await server.desk.create("demo", ["quote"])
+    _, expired = await server.desk.create("demo", ["quote"], KeyTerms(wall[0] + timedelta(hours=1)))
+    await server.desk.revoke(revoked.key_id)
+    wall[0] += timedelta(hours=1)
+
+    async with asking(server.path) as desk:
+        for key_id in (revoked.key_id, expired.key_id, "nobody"):
+            assert await desk.rotate(key_id, timedelta(hours=1)) is None
+    assert 2 == len(await server.ledger.keys())
+
+
+async def test_key_revoked_while_it_is_rotated_leaves_nothing_that_works(server):
+    """
+    The revocation wins: no new key is made.
+    """
+    _, key = await server.desk.create("demo", ["quote"])
+    keys = await server.ledger.keys()
+    await server.ledger.revoke_key(key.key_id, datetime.now(UTC))
+
+    class Behind:
+        """A ledger that is read a moment before the revocation."""
+
+        replace_key = server.ledger.replace_key
+
+        async def keys(self):
+            return keys
+
+    assert await LocalKeyDesk(Behind(), server.ring).rotate(key.key_id, timedelta(hours=1)) is None
+    assert 1 == len(await server.ledger.keys())
+
+
+async def test_listing_has_the_latest_use(server):
+    """
+    What this process knows of and what is on record, whichever is later.
+    """
+    text, key = await server.desk.create("demo", ["quote"])
+    assert [None] == [one.last_used_at for one in await server.desk.list()]
+    server.ring.check(text)
+    [used] = server.ring.used().values()
+    assert [used] == [one.last_used_at for one in await server.desk.list()]
+
+    later = used + timedelta(minutes=1)
+    await server.ledger.note_key_uses({key.key_id: later})
+    assert [later] == [one.last_used_at for one in await server.desk.list()]
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (b"5", "not of their kinds"),
+        (b'{"other":1}', "not of their kinds"),
+        (b'{"addresses":null}', "not of their kinds"),
+        (b'{"addresses":[5]}', "not of their kinds"),
+        (b'{"addresses":"10.0.0.0/8"}', "addresses are ranges"),
+        (b'{"label":5}', "not of their kinds"),
+        (b'{"limits":5}', "not of their kinds"),
+        (b'{"limits":{"quote_per_s":true}}', "not of their kinds"),
+        (b'{"limits":{"other":1}}', "not of their kinds"),
+        (b'{"expires_at":5}', "not of their kinds"),
+        (b'{"expires_at":"soon"}', "isoformat"),
+        (b'{"expires_at":"2100-01-01T00:00:00"}', "a time needs its offset"),
+        (b'{"expires_at":"2000-01-01T00:00:00Z"}', "a key expires in the future"),
+    ],
+)
+async def test_terms_that_are_none_get_a_sentence(server, terms, expected):
+    """
+    Whatever is sent in place of terms, no key is made with less than was meant.
+    """
+    body = b'{"account":"a","scopes":["quote"],"terms":' + terms + b"}"
+    status, answer = await post(server.path, "create", body)
+
+    assert (400, True) == (status, re.search(expected, answer["error"]) is not None), answer
+    assert [] == await server.ledger.keys()
+
+
+@pytest.mark.parametrize("overlap_s", [b"-1", b"2592001", b"1.5", b'"1"', b"null"])
+async def test_overlap_that_is_none_gets_a_sentence(server, overlap_s):
+    """
+    An overlap is from none to thirty days.
+    """
+    _, key = await server.desk.create("demo", ["quote"])
+    body = b'{"key_id":"' + key.key_id.encode() + b'","overlap_s":' + overlap_s + b"}"
+
+    assert 400 == (await post(server.path, "rotate", body))[0]
+    assert [key] == await server.ledger.keys()

@@ -17,7 +17,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from service.errors import ConfigError
-from service.keys import SCOPES, KeyRing, Pepper, Principal, key_sentence, load_pepper, quote_key
+from service.keys import (
+    KEY_COLUMNS,
+    SCOPES,
+    KeyLimits,
+    KeyRing,
+    KeyTerms,
+    Pepper,
+    Principal,
+    address_ranges,
+    ends,
+    key_row,
+    load_pepper,
+    quote_key,
+    status,
+)
 from service.ledger.sqlite import SqliteLedger
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -241,13 +255,17 @@ def test_accounts_names(account):
     assert account == ring.check(text).account
 
 
-def test_key_sentence_shows_nothing_secret():
+def test_row_of_a_key_shows_nothing_secret():
     """
-    A listing has id, account, scopes and times to the second, and neither digest nor key.
+    A listing has a key's id, what it may, and times to the second, and neither digest nor key.
     """
-    assert (KEY.key_id, "demo", "quote,execute", "2026-11-01T12:00:00+00:00", "") == tuple(key_sentence(KEY))
-    revoked = replace(KEY, revoked_at=NOW + timedelta(seconds=1.5))
-    assert "2026-11-01T12:00:01+00:00" == key_sentence(revoked)[-1]
+    made = "2026-11-01T12:00:00+00:00"
+    assert (KEY.key_id, "demo", "quote,execute", made, *[""] * 6) == tuple(key_row(KEY))
+    terms = {"addresses": ("10.0.0.0/8", "::1/128"), "label": "a job", "quote_per_s": 0, "execute_per_s": 5}
+    times = {name: NOW + timedelta(seconds=1.5) for name in ("expires_at", "revoked_at", "last_used_at")}
+    row = dict(zip(KEY_COLUMNS, key_row(replace(KEY, **terms, **times)), strict=True))
+    assert {"2026-11-01T12:00:01+00:00"} == {row["expires"], row["revoked"], row["last used"]}
+    assert ("10.0.0.0/8,::1/128", "quote=0,execute=5", "a job") == (row["addresses"], row["limits"], row["label"])
 
 
 async def test_files_of_the_ledger_never_hold_the_key(tmp_path):
@@ -264,6 +282,255 @@ async def test_files_of_the_ledger_never_hold_the_key(tmp_path):
     for files in (open_files, closed_files):
         assert KEY.key_id.encode() in files and KEY.digest in files
         assert secret[:43].encode() not in files and secret[:12].encode() not in files and PEPPER not in files
+
+
+# Terms
+
+
+class Wall:
+    """A wall clock that is moved by hand."""
+
+    def __init__(self):
+        self.at = NOW
+
+    def __call__(self):
+        return self.at
+
+
+@pytest.fixture
+def wall():
+    return Wall()
+
+
+def ring_with_terms(wall, **terms):
+    ring = KeyRing(PEPPER, "simulated", wall)
+    text, key = ring.make("demo", ["quote"], NOW, KeyTerms(**terms))
+    ring.hold([key])
+    return ring, text, key
+
+
+def test_key_expires_at_its_moment(wall):
+    """
+    Until just before the moment it works; from then on it is nobody's key, without anybody doing anything.
+    """
+    ring, text, key = ring_with_terms(wall, expires_at=NOW + timedelta(hours=1))
+
+    for after, expected in [(0, True), (3599.999999, True), (3600, False), (1e9, False)]:
+        wall.at = NOW + timedelta(seconds=after)
+        assert (after, expected, expected) == (after, ring.check(text) is not None, ring.in_force(key.key_id))
+        assert ("in_force" if expected else "expired") == status(key, wall.at)
+    assert "revoked" == status(replace(key, revoked_at=NOW), NOW)
+
+
+def test_in_force_is_what_can_be_checked(wall):
+    """
+    A stream that was opened with a key asks by its id alone.
+    """
+    ring, _, key = ring_with_terms(wall)
+    assert ring.in_force(key.key_id)
+
+    ring.hold([replace(key, revoked_at=NOW)])
+    assert not ring.in_force(key.key_id)
+    ring.hold([key])
+    assert ring.in_force(key.key_id)
+    ring.drop(key.key_id)
+    assert not ring.in_force(key.key_id)
+    assert not ring.in_force("nobody")
+
+
+def test_key_keeps_its_terms(wall):
+    """
+    Whom a key stands for says from where, and how often.
+    """
+    limits = KeyLimits(quote_per_s=5, execute_per_s=0)
+    ring, text, key = ring_with_terms(wall, addresses=("10.0.0.0/8", "::1"), label="a job", limits=limits)
+
+    assert Principal(key.key_id, "demo", frozenset({"quote"}), address_ranges(["10.0.0.0/8", "::1"]), limits) == (
+        ring.check(text)
+    )
+    assert (("10.0.0.0/8", "::1/128"), "a job", 5, 0) == (key.addresses, key.label, key.quote_per_s, key.execute_per_s)
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ({"expires_at": NOW}, "a key expires in the future"),
+        ({"label": ""}, "a label is 1 to 64"),
+        ({"label": "a\tb"}, "a label is 1 to 64"),
+        ({"label": "x" * 65}, "a label is 1 to 64"),
+        # A key that was pasted into the wrong place does not get into the record.
+        ({"label": TEXT}, "and is no key"),
+        ({"label": f"for {TEXT}"[:64]}, "and is no key"),
+        ({"limits": KeyLimits(quote_per_s=-1)}, "limits are whole numbers from 0 to 1000000"),
+        ({"limits": KeyLimits(execute_per_s=1_000_001)}, "limits are whole numbers"),
+        ({"addresses": ("10.0.0.1/8",)}, r"bits beyond its range; did you mean 10\.0\.0\.0/8\?"),
+        ({"addresses": ("2001:db8::1/32",)}, r"did you mean 2001:db8::/32\?"),
+        ({"addresses": ("10.0.0.0/33",)}, "addresses are ranges such as"),
+        ({"addresses": ("10.0.0.0/255.0.0.0",)}, "addresses are ranges such as"),
+        ({"addresses": ("fe80::1%eth0",)}, "addresses are ranges such as"),
+        ({"addresses": ("010.0.0.1",)}, "addresses are ranges such as"),
+        ({"addresses": ("localhost",)}, "addresses are ranges such as"),
+        ({"addresses": ("",)}, "addresses are ranges such as"),
+        ({"addresses": ("10.0.0.0/8,::/0",)}, "addresses are ranges such as"),
+        ({"addresses": tuple(f"10.0.0.{n}" for n in range(65))}, "at most 64 ranges"),
+    ],
+)
+def test_term_that_cannot_be_is_refused_in_a_sentence(wall, terms, expected):
+    """
+    No key is made with a term that would not do what was meant.
+    """
+    with pytest.raises(ValueError, match=expected):
+        ring_with_terms(wall, **terms)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "inside", "outside"),
+    [
+        ([], ["10.0.0.1", "::1", "", "not an address"], []),
+        (["10.0.0.0/8"], ["10.0.0.0", "10.255.255.255"], ["11.0.0.0", "9.255.255.255", "::1"]),
+        (["192.0.2.7"], ["192.0.2.7"], ["192.0.2.8", "192.0.2.6"]),
+        (["2001:db8::/32"], ["2001:db8::", "2001:db8:ffff::1"], ["2001:db9::", "10.0.0.1"]),
+        # An address with the zone that it was seen in is the same address.
+        (["fe80::/10"], ["fe80::1%eth0", "fe80::1"], ["fec0::1%eth0"]),
+        # A listener on both protocols sees IPv4 callers under mapped addresses.
+        (["10.0.0.0/8"], ["::ffff:10.1.2.3", "::FFFF:a01:203"], ["::ffff:11.1.2.3"]),
+        (["::ffff:10.0.0.0/104"], ["10.1.2.3", "::ffff:10.1.2.3"], ["11.1.2.3", "::1"]),
+        (["::ffff:192.0.2.7"], ["192.0.2.7"], ["192.0.2.8"]),
+        # All of IPv6 is not IPv4.
+        (["::/0"], ["::1", "2001:db8::1"], ["10.0.0.1", "::ffff:10.0.0.1"]),
+        (["0.0.0.0/0"], ["10.0.0.1", "::ffff:10.0.0.1"], ["::1"]),
+        (["10.0.0.0/8", "::1"], ["10.0.0.1", "::1"], ["::2", "192.0.2.1"]),
+        # What is no address is inside of no range.
+        (["0.0.0.0/0", "::/0"], [], ["", "unknown", "10.0.0.1, 10.0.0.2", "10.0.0", "1", "１.1.1.1"]),  # noqa: RUF001
+    ],
+)
+def test_key_admits_addresses_of_its_ranges(ranges, inside, outside):
+    """
+    A key with ranges works from these and from nowhere else; one without works from everywhere.
+    """
+    principal = Principal("k", "demo", frozenset(), address_ranges(ranges))
+
+    assert dict.fromkeys(inside, True) | dict.fromkeys(outside, False) == {
+        address: principal.admits(address) for address in (*inside, *outside)
+    }
+
+
+# Rotation
+
+
+def test_key_that_takes_anothers_place_is_like_it(wall):
+    """
+    Account, scopes and terms are the same; the id, the secret and the times are its own.
+    """
+    terms = {"addresses": ("10.0.0.0/8",), "label": "a job", "limits": KeyLimits(5, 6)}
+    ring, text, key = ring_with_terms(wall, expires_at=NOW + timedelta(days=90), **terms)
+    old = replace(key, last_used_at=NOW)
+    later = NOW + timedelta(days=80)
+
+    new_text, new = ring.make_after(old, later)
+
+    assert FORM.fullmatch(new_text) and with_checksum(new_text[:-6]) == new_text and text != new_text
+    assert new.key_id == new_text.split("_")[2] != key.key_id and new.digest != key.digest
+    assert new == replace(
+        key, key_id=new.key_id, digest=new.digest, created_at=later, expires_at=later + timedelta(days=90)
+    )
+    ring.add(new)
+    assert ring.check(new_text) is not None
+
+
+def test_life_of_a_key_that_takes_anothers_place(wall):
+    """
+    For ever after one that was for ever, and no longer than time goes on.
+    """
+    ring, _, key = ring_with_terms(wall)
+    assert ring.make_after(key, NOW)[1].expires_at is None
+
+    ring, _, key = ring_with_terms(wall, expires_at=datetime.max.replace(tzinfo=UTC) - timedelta(days=1))
+    assert datetime.max.replace(tzinfo=UTC) == ring.make_after(key, NOW + timedelta(days=2))[1].expires_at
+
+
+@pytest.mark.parametrize(
+    ("expires_after_s", "overlap_s", "expected_s"), [(None, 60, 60), (None, 0, 0), (30, 60, 30), (90, 60, 60)]
+)
+def test_rotated_key_ends_after_the_overlap_and_never_later_than_before(expires_after_s, overlap_s, expected_s):
+    """
+    A rotation never makes the old key live longer.
+    """
+    key = replace(KEY, expires_at=None if expires_after_s is None else NOW + timedelta(seconds=expires_after_s))
+
+    assert NOW + timedelta(seconds=expected_s) == ends(key, NOW, timedelta(seconds=overlap_s))
+
+
+# What others do, and what is noted
+
+
+async def test_dropped_key_stays_out_of_force_whatever_the_record_says():
+    """
+    A revocation that is not on record yet is not undone by the next look at the record.
+    """
+    ring, text, key = ring_with_key()
+    ring.drop(key.key_id)
+
+    ring.hold([key])
+    assert ring.check(text) is None
+    ring.add(key)
+    assert ring.check(text) is None
+
+
+async def test_key_made_while_the_record_is_read_stays_in_force():
+    """
+    What was read before a key was made or rotated does not take it, or the rotation, away again.
+    """
+    ring, text, key = ring_with_key()
+    new_text, new = ring.make("demo", ["quote"], NOW)
+    over = replace(key, expires_at=NOW)
+
+    async def read():
+        before = [key]
+        ring.add(new)
+        ring.add(over)
+        return before
+
+    await ring.follow(read)
+    assert (None, True) == (ring.check(text), ring.check(new_text) is not None)
+
+    async def read_later():
+        return [over]
+
+    await ring.follow(read_later)
+    assert ring.check(new_text) is None
+
+
+def test_last_use_is_noted_on_success_only(wall):
+    """
+    Whoever tries a wrong secret under a key's id does not make it look used.
+    """
+    ring, text, key = ring_with_terms(wall, expires_at=NOW + timedelta(hours=1))
+    ring.check(with_checksum(f"iob_test_{key.key_id}_{'a' * 43}"))
+    assert {} == ring.used()
+
+    wall.at = NOW + timedelta(minutes=1)
+    ring.check(text)
+    assert {key.key_id: NOW + timedelta(minutes=1)} == ring.used()
+    wall.at = NOW + timedelta(hours=2)
+    ring.check(text)
+    assert {key.key_id: NOW + timedelta(minutes=1)} == ring.take_used()
+    assert {} == ring.used()
+
+
+def test_use_that_could_not_be_kept_is_given_back_behind_a_later_one(wall):
+    """
+    What the record did not take is offered again, but for what has become old meanwhile.
+    """
+    ring, text, key = ring_with_terms(wall)
+    ring.check(text)
+    taken = {**ring.take_used(), "other": NOW}
+    wall.at = NOW + timedelta(minutes=1)
+    ring.check(text)
+
+    ring.give_back_used(taken)
+
+    assert {key.key_id: wall.at, "other": NOW} == ring.used()
 
 
 # The pepper

@@ -152,7 +152,7 @@ def test_environment_wins_over_file(
         (
             "[service]\nzzz = 1",
             "service.zzz: unknown key; known here: host, port, mode, connections_per_address_max, connections_max, "
-            "trusted_proxies",
+            "trusted_proxies, stream_origins, streams_per_key",
         ),
         # Right key, wrong table.
         ("[service]\nmarkup_bps = 1", "service.markup_bps: unknown key; did you mean pricing.markup_bps?"),
@@ -160,7 +160,7 @@ def test_environment_wins_over_file(
         (
             '[service]\n"a\\nb" = 1',
             'service."a\\nb": unknown key; known here: host, port, mode, connections_per_address_max, connections_max, '
-            "trusted_proxies",
+            "trusted_proxies, stream_origins, streams_per_key",
         ),
         ('[service]\nport = "8080"', 'service.port: must be a whole number from 0 to 65535, not "8080"'),
         ("[service]\nport = 65536", "service.port: must be a whole number from 0 to 65535, not 65536"),
@@ -265,6 +265,18 @@ def test_environment_wins_over_file(
         (
             "[accounts]\nstarting_balance = { USDT = 1 }",
             "accounts.starting_balance: unknown key; did you mean accounts.starting_balances?",
+        ),
+        (
+            '[service]\nstream_origins = ["https://desk.example", "desk.example", "https://desk.example/", "null", 1]',
+            'service.stream_origins: "desk.example" is not http:// or https:// and a host, in lower case; '
+            '"https://desk.example/" is not http:// or https:// and a host, in lower case; '
+            '"null" is not http:// or https:// and a host, in lower case; '
+            "1 is not http:// or https:// and a host, in lower case",
+        ),
+        (
+            '[service]\nstream_origins = "https://desk.example"',
+            'service.stream_origins: must be a list of web origins, like ["https://desk.example:8443"], '
+            'not "https://desk.example"',
         ),
         (
             "[risk]\ntrading_enabled = 1",
@@ -791,7 +803,8 @@ def keys_of_model() -> dict[str, tuple[object, str]]:
         assert issubclass(model, Table)
         prefix = "venues.NAME" if table == "venues" else table
         for key, inner in model.model_fields.items():
-            keys[f"{prefix}.{key}"] = (None if inner.is_required() else inner.default, accepted(inner))
+            default = None if inner.is_required() else inner.default
+            keys[f"{prefix}.{key}"] = (list(default) if isinstance(default, tuple) else default, accepted(inner))
     return keys
 
 

@@ -160,6 +160,11 @@ class Connection(RequestHandler):
                 self._refuse_at(place, "the head is too large")
             elif version != HttpVersion11 and (version != HttpVersion10 or message.chunked):
                 self._refuse_at(place, "not a version, or not one that knows chunks")
+            elif message.chunked and [name.lower() for name in message.headers.getall("Transfer-Encoding")] != [
+                "chunked"
+            ]:
+                # The parser lets other codings before chunks pass, and does not undo them.
+                self._refuse_at(place, "a coding that is not known")
         self._head_since, self._head_bytes = None, 0
         payload = messages[-1][1]
         if payload.is_eof():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,17 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 
 from service.accounting import MONEY_SCALE
-from service.keys import ACCOUNT
+from service.keys import (
+    ACCOUNT,
+    ADDRESSES_MAX,
+    LABEL,
+    LABEL_FORM,
+    PER_S_MAX,
+    SCOPES,
+    KeyLimits,
+    address_ranges,
+    nearest_scope,
+)
 from service.market.symbols import SYMBOL_PATTERN
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?$"
@@ -259,7 +270,7 @@ class Milliseconds(fields.Field[Any]):
         """Give the number, or None if it is none of these."""
         text = value.text if isinstance(value, JsonNumber) else ""
         text = re.sub(r"\.0{1,9}$", "", text, flags=re.ASCII)  # To JSON Schema 100.0 is a whole number.
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", text, re.ASCII) or not self._least <= int(text) <= self._most:
+        if not re.fullmatch(r"[1-9][0-9]{0,9}", text, re.ASCII) or not self._least <= int(text) <= self._most:
             return None
         return int(text)
 
@@ -281,6 +292,29 @@ class Cursor(_Text):
         return int(text, 16)
 
 
+class KeyCursor(_Text):
+    """What ``next_cursor`` of the page before said; loads as the id of that page's last key."""
+
+    pattern = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+    form = Cursor.form
+    documented: ClassVar = {"maxLength": 32}
+
+    @staticmethod
+    def write(key_id: str) -> str:
+        """Make a cursor."""
+        return base64.urlsafe_b64encode(f"k{key_id}".encode()).rstrip(b"=").decode()
+
+    def read(self, text: str) -> str:
+        """Make an id again."""
+        try:
+            key_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        except ValueError:
+            key_id = ""
+        if not re.fullmatch(r"k[0-9A-Za-z]{1,20}", key_id, re.ASCII):
+            raise ValidationError(fault("invalid_parameter", self.form))
+        return key_id[1:]
+
+
 class Flag(fields.Field[Any]):
     """``true`` or ``false``: the JSON words in a body, the same words in a query string."""
 
@@ -298,5 +332,94 @@ class Flag(fields.Field[Any]):
         raise ValidationError(fault("invalid_parameter", "must be true or false"))
 
 
-PLAIN_FIELDS = (_Text, Milliseconds, Flag, fields.String)
+class WholeNumber(Milliseconds):
+    """A whole number in a body, 0 among them."""
+
+    def read(self, value: Any) -> int | None:
+        """Give the number, or None if it is none of these."""
+        return 0 if isinstance(value, JsonNumber) and value.text == "0" and not self._least else super().read(value)
+
+
+class Label(_Text):
+    """What a key is for, in its owner's words; no key."""
+
+    pattern = LABEL
+    form = LABEL_FORM.replace("a label is", "must be").replace(", begins", ", must begin").replace("and is", "and be")
+    documented: ClassVar = {"pattern": f"^{LABEL.pattern}$"}
+
+
+class _Texts(fields.Field[Any]):
+    """A list of strings that is read as a whole; anything else is one fault."""
+
+    form: ClassVar[str]
+    documented: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+        """Take marshmallow's options; *metadata* adds to what the OpenAPI document says of the type."""
+        documented = {"type": "array", **self.documented, **(metadata or {})}
+        super().__init__(error_messages=_MESSAGES, metadata=documented, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ValidationError(fault("invalid_parameter", self.form))
+        return self.read(value)
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Make a value of a list of texts."""
+        raise NotImplementedError
+
+
+class Scopes(_Texts):
+    """What a key may do."""
+
+    form = f"must be a list of at least one of {', '.join(SCOPES)}"
+    documented: ClassVar = {"items": {"type": "string", "enum": list(SCOPES)}, "minItems": 1}
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Give the scopes, each of which is one; the nearest is suggested for the first that is not."""
+        wrong = [text for text in texts if text not in SCOPES]
+        if wrong or not texts:
+            near = nearest_scope(wrong[0]) if wrong else None
+            raise ValidationError([{"code": "invalid_parameter", "detail": self.form, "suggested": near}])
+        return tuple(texts)
+
+
+class Addresses(_Texts):
+    """Ranges of addresses in CIDR notation, IPv4 and IPv6; loads as the ranges are written."""
+
+    form = "must be a list of ranges such as 192.0.2.0/24, 192.0.2.7 or 2001:db8::/32"
+    documented: ClassVar = {
+        "items": {"type": "string", "examples": ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]},
+        "maxItems": ADDRESSES_MAX,
+    }
+
+    def read(self, texts: list[str]) -> tuple[str, ...]:
+        """Give the ranges, once each."""
+        try:
+            return tuple(map(str, address_ranges(texts)))
+        except ValueError as error:
+            raise ValidationError(fault("invalid_parameter", str(error))) from None
+
+
+class Limits(fields.Field[Any]):
+    """Requests a second that a key may make, by class."""
+
+    _NAMES: ClassVar = ("quote_per_s", "execute_per_s")
+
+    def __init__(self, **options: Any) -> None:
+        number = {"type": "integer", "minimum": 0, "maximum": PER_S_MAX}
+        documented = {"type": "object", "properties": dict.fromkeys(self._NAMES, number), "additionalProperties": False}
+        documented |= options.pop("metadata", {})
+        super().__init__(error_messages=_MESSAGES, metadata=documented, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> KeyLimits:
+        one = WholeNumber(0, PER_S_MAX)
+        numbers = {name: one.read(value[name]) for name in value} if isinstance(value, dict) else {"": None}
+        if numbers.keys() - set(self._NAMES) or None in numbers.values():
+            detail = f"must be an object of {' and '.join(self._NAMES)}, whole numbers from 0 to {PER_S_MAX}"
+            raise ValidationError(fault("invalid_parameter", detail))
+        return KeyLimits(**numbers)
+
+
+PLAIN_FIELDS = (_Text, _Texts, Milliseconds, Limits, Flag, fields.String)
 """Fields that read a value by themselves, whatever stands beside it; see ``service.api.reading``."""

@@ -19,6 +19,7 @@ from service.api import answers
 from service.api.fields import VenueList
 from service.api.middleware import Handler
 from service.api.openapi import describe_codes
+from service.control import KeyDesk
 from service.desk.bank import Bank
 from service.desk.desk import Desk
 from service.desk.firm_quotes import FirmQuotes
@@ -92,6 +93,7 @@ class Api:
     venues: Callable[[], Sequence[VenueReport]]
     switching: Switching
     openapi: Callable[[], bytes]
+    key_desk: KeyDesk
 
 
 API: web.AppKey[Api] = web.AppKey("api", Api)

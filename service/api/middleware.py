@@ -30,6 +30,7 @@ LIMIT: Final = web.RequestKey("limit", tuple)
 """The header fields ``RateLimit-Policy`` and ``RateLimit`` of the answer."""
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -66,7 +67,7 @@ def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) ->
         started_ns = perf_counter_ns()
         request_id = _request_id(request)
         record: dict[str, Any] = {}
-        request[RECORD] = record
+        request[RECORD], request[REQUEST_ID] = record, request_id
         try:
             response = await _answer(request, handler, guard, admission, closing)
         except RequestError as error:

@@ -92,7 +92,7 @@ class ContractParser:
         try:
             loaded = schema.load(data)
         except ValidationError as error:
-            faults += _faults(error.messages, kind, unknown_code)
+            faults += faults_of(error.messages, kind, unknown_code)
         if location != "match_info" and (also := getattr(handler, "__also_check__", None)) is not None:
             faults += [
                 fault if kind == "parameter" else replace(fault, where=f"/{fault.where}", kind=kind)
@@ -187,6 +187,20 @@ async def _plain(request: web.Request, location: str) -> Mapping[str, Any] | Non
 
 
 async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
+    try:
+        text = (await request.read()).decode("utf-8")
+    except ValueError:
+        raise RequestError("malformed_json", "the body is not JSON in UTF-8") from None
+    return read_object(text, "the body")
+
+
+def read_object(text: str, what: str) -> tuple[dict[str, Any], list[Fault]]:
+    """
+    Read a JSON object whose numbers stay as they were written; gives it with a fault for each name that stands twice.
+
+    Raises:
+        RequestError: If it is none; *what* says of what this is told.
+    """
     duplicates: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -198,7 +212,6 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
         return made
 
     try:
-        text = (await request.read()).decode("utf-8")
         data = json.loads(
             text,
             object_pairs_hook=unique,
@@ -207,9 +220,9 @@ async def _body(request: web.Request) -> tuple[dict[str, Any], list[Fault]]:
             parse_constant=_no_constant,
         )
     except (ValueError, RecursionError):
-        raise RequestError("malformed_json", "the body is not JSON in UTF-8") from None
+        raise RequestError("malformed_json", f"{what} is not JSON in UTF-8") from None
     if not isinstance(data, dict):
-        raise RequestError("malformed_json", "the body is not a JSON object")
+        raise RequestError("malformed_json", f"{what} is not a JSON object")
     faults = [_fault(name, "pointer", "duplicate_field", "stands more than once") for name in dict.fromkeys(duplicates)]
     return data, faults
 
@@ -228,8 +241,8 @@ def _single_values(values: MultiMapping[str] | Mapping[str, str]) -> tuple[dict[
     return seen, faults
 
 
-def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
-    """Walk marshmallow's nest of messages; a leaf is text, or {"code", "detail"} made by a schema of ours."""
+def faults_of(messages: Any, kind: str, unknown_code: str, name: str = "") -> list[Fault]:
+    """Give the faults in marshmallow's nest of messages; a leaf is text, or {"code", "detail"} of a schema of ours."""
     if isinstance(messages, dict) and isinstance(messages.get("code"), str):  # a field of that name has a list
         code = unknown_code if messages["code"] == "unknown" else messages["code"]
         return [_fault(name, kind, code, messages["detail"], messages.get("suggested"))]
@@ -237,10 +250,10 @@ def _faults(messages: Any, kind: str, unknown_code: str, name: str = "") -> list
         return [
             fault
             for key, inner in messages.items()
-            for fault in _faults(inner, kind, unknown_code, f"{name}/{key}" if name else str(key))
+            for fault in faults_of(inner, kind, unknown_code, f"{name}/{key}" if name else str(key))
         ]
     if isinstance(messages, Iterable) and not isinstance(messages, str):
-        return [fault for inner in messages for fault in _faults(inner, kind, unknown_code, name)]
+        return [fault for inner in messages for fault in faults_of(inner, kind, unknown_code, name)]
     return [_fault(name, kind, "invalid_parameter", re.sub(r"\.$", "", str(messages)).lower())]
 
 

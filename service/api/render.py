@@ -6,8 +6,9 @@ Decimals become plain strings without trailing zeros, times RFC 3339 in UTC with
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -15,12 +16,11 @@ import orjson
 from exchanges.board import Source, Tally
 from exchanges.book import Side, units
 from exchanges.instruments import Instrument
-from service.accounting import bps_text, money_text, plain, price_text
+from service.accounting import QUANTITY_UNIT, bps_text, money_text, plain, price_text
 from service.desk.firm import FirmQuote, FirmStatus
 from service.market.book import BookLevel, Snapshot
 from service.market.screening import used
 from service.market.side import Hop
-from service.pricing.bounds import QUANTITY_UNIT
 from service.pricing.depth import Band, Resting
 
 Message = dict[str, Any]
@@ -28,7 +28,12 @@ Message = dict[str, Any]
 
 def moment(time: datetime) -> str:
     """Write a UTC time with milliseconds."""
-    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return f"{_second(int(time.timestamp() // 1))}.{time.microsecond // 1_000:03}Z"
+
+
+@lru_cache(16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def or_null(number: Decimal | None) -> str | None:

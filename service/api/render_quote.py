@@ -16,6 +16,7 @@ import orjson
 from exchanges.board import Source
 from exchanges.book import Side
 from exchanges.clock import MS
+from exchanges.health import State
 from service.accounting import (
     BPS_SCALE,
     MONEY_SCALE,
@@ -32,9 +33,9 @@ from service.api.render import hop_message, moment
 from service.desk.firm_quotes import Given
 from service.desk.orders import Quote, QuoteRequest
 from service.market.book import ConsolidatedBook, Snapshot
-from service.market.screening import used
+from service.market.screening import counts
 from service.pricing.bounds import Ask
-from service.pricing.quote import STEPS, Leg, LegConversion, SideQuote
+from service.pricing.quote import STEPS, Leg, LegConversion, SideQuote, SingleVenue
 
 
 def quote_message(quote: Quote, *, with_fills: bool = False) -> bytes:
@@ -134,11 +135,14 @@ def _market(book: ConsolidatedBook) -> str:
 
 
 def _source(source: Source) -> str:
-    venue, _, state, reason, _, _, age_ms, _ = source
-    return (
-        f'{{"venue":{_text(venue)},"state":"{state.value}","used":{_truth(used(source))},"reason":{_text(reason)},'
-        f'"age_ms":{_number(age_ms)},"sequence":{_number(source.sequence)}}}'
-    )
+    standing = _standing(source.venue, source.state, source.reason)
+    return f'{standing}"age_ms":{_number(source.age_ms)},"sequence":{_number(source.sequence)}}}'
+
+
+@lru_cache(4_096)
+def _standing(venue: str, state: State, reason: str | None) -> str:
+    used = _truth(counts(state, reason))
+    return f'{{"venue":{_text(venue)},"state":"{state.value}","used":{used},"reason":{_text(reason)},'
 
 
 def _truth(value: bool) -> str:
@@ -176,7 +180,7 @@ _price_text = lru_cache(16_384)(price_text)
 
 def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
     quantity, legs, single = priced.quantity, priced.legs, priced.best_single_venue
-    amounts, ratios = _texts(priced)
+    amounts, ratios = _texts(priced, single)
     shortfall = (price_text if priced.ask.total is None else money_text)(priced.shortfall)
     if quantity:
         best, worst = _price_text(priced.best_price or 0), _price_text(priced.worst_price or 0)
@@ -201,9 +205,9 @@ def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
     )
 
 
-def _texts(priced: SideQuote) -> tuple[Iterator[str], Iterator[str]]:
+def _texts(priced: SideQuote, single: SingleVenue | None) -> tuple[Iterator[str], Iterator[str]]:
     """Turn a side's amounts, and its prices that are quotients, into text all at once: both as ``_side`` takes them."""
-    quantity, single = priced.quantity, priced.best_single_venue
+    quantity = priced.quantity
     amounts: list[int] = []
     ratios: list[float] = []
     if quantity:

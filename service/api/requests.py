@@ -13,6 +13,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
 
 from service.api.fields import (
     AccountName,
+    Addresses,
     Amount,
     Asset,
     Choice,
@@ -21,20 +22,27 @@ from service.api.fields import (
     Cursor,
     Distances,
     Flag,
+    KeyCursor,
+    Label,
+    Limits,
     Milliseconds,
     Moment,
     MoneyAmount,
     QuoteId,
+    Scopes,
     Symbol,
     VenueList,
     VenueNames,
+    WholeNumber,
     fault,
 )
+from service.keys import OVERLAP_S_MAX
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 50
 DEPTH_MAX = 5_000
 DEPTH_DEFAULT = 50
+OVERLAP_MS_MAX = OVERLAP_S_MAX * 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,3 +279,40 @@ class ClientOrderPath(RequestSchema):
     """Path of ``GET /v1/executions/by-client-id/{client_order_id}``."""
 
     client_order_id = fields.Str(required=True)
+
+
+class KeysQuery(RequestSchema):
+    """Query of ``GET /v1/admin/keys``."""
+
+    limit = Count(PAGE_MAX, load_default=PAGE_DEFAULT)
+    cursor = KeyCursor()
+
+
+class KeyBody(RequestSchema):
+    """Body of ``POST /v1/admin/keys``."""
+
+    account = AccountName(required=True, metadata={"description": "It is opened if it is not open yet."})
+    scopes = Scopes(required=True)
+    expires_at = Moment(metadata={"description": "In the future; left out, the key works until it is revoked."})
+    addresses = Addresses(
+        load_default=(), metadata={"description": "Where the key works from; left out or empty: from everywhere."}
+    )
+    label = Label(metadata={"description": "What it is for; shown in the list of keys."})
+    limits = Limits(metadata={"description": "In place of the settings' `[limits]`; 0 is no limit."})
+
+
+class KeyPath(RequestSchema):
+    """Path of the admin's routes of one key."""
+
+    id = fields.Str(required=True)
+
+
+class RotateBody(RequestSchema):
+    """Body of ``POST /v1/admin/keys/{id}/rotate``."""
+
+    overlap_ms = WholeNumber(
+        0,
+        OVERLAP_MS_MAX,
+        required=True,
+        metadata={"description": "For how long the old key works beside the new one, unless it expires before."},
+    )

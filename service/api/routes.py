@@ -36,6 +36,7 @@ from service.api.handlers import (
     record_amounts,
     venue_faults,
 )
+from service.api.key_routes import KEY_ROUTES
 from service.api.middleware import PRINCIPAL, RECORD, needs
 from service.api.parsing import also_check, names_request
 from service.api.problems import CODES
@@ -46,6 +47,7 @@ from service.api.render import (
 )
 from service.api.render_quote import quote_message
 from service.api.render_record import execution_message
+from service.api.stream_routes import STREAM_ROUTES
 from service.api.system_routes import SYSTEM_ROUTES
 from service.api.venue_routes import VENUE_ROUTES
 from service.desk.deciding import Decision
@@ -357,7 +359,8 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put every route of the contract on *app*."""
-    app.router.add_routes([*FIRM_ROUTES, *ACCOUNT_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES])
+    routes = [*FIRM_ROUTES, *ACCOUNT_ROUTES, *KEY_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES, *STREAM_ROUTES]
+    app.router.add_routes(routes)
     app.router.add_get("/quote", get_quote)
     app.router.add_get("/v1/quote", get_quote)
     app.router.add_post("/execute", post_execute)

@@ -29,10 +29,11 @@ _IN_FORCE = "until the next reload or restart"
 async def get_venues(request: web.Request) -> web.Response:
     """Answer ``GET /v1/venues``."""
     api = request.app[API]
-    return json_answer({"venues": _venue_messages(api, api.venues()), "next_cursor": None})
+    return json_answer({"venues": venue_messages(api, api.venues()), "next_cursor": None})
 
 
-def _venue_messages(api: Api, reports: Sequence[VenueReport]) -> list[dict[str, Any]]:
+def venue_messages(api: Api, reports: Sequence[VenueReport]) -> list[dict[str, Any]]:
+    """Write how venues are doing."""
     now_ns, now = api.clock.now_ns(), api.clock.utc()
     by_venue: dict[str, list[Source]] = {report.name: [] for report in reports}
     for symbol in api.board.symbols:
@@ -117,7 +118,7 @@ async def _switch(request: web.Request, *, enabled: bool) -> web.Response:
     except ConfigError as error:
         raise _invalid(error) from error
     request[RECORD].update(for_venue=venue)
-    [message] = _venue_messages(api, [report for report in api.venues() if report.name == venue])
+    [message] = venue_messages(api, [report for report in api.venues() if report.name == venue])
     return json_answer({**message, "in_force": _IN_FORCE})
 
 

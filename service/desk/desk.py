@@ -342,6 +342,10 @@ class Desk:
         """
         return there(self._floor.look(symbol, account))
 
+    def look_for(self, account: str, request: QuoteRequest) -> Snapshot:
+        """Give the book that ``quote`` would price now, as ``look`` does; the very same one while nothing changes."""
+        return there(self._floor.look(request.symbol, account, self._floor.chosen(request)))
+
 
 _BEFORE_THE_RECORD = ("no_fresh_market_data", "venues_disagree", "shutting_down")
 """Refusals of what may have been executed long ago."""

@@ -28,6 +28,10 @@ TEND_EVERY_S = 0.25
 """How often firm quotes are looked through, and what is left of takings is written down."""
 HEAD_EVERY_S = 60.0
 """How often the journal's head is logged: a chain that was written anew does not lead to it."""
+KEYS_EVERY_S = 0.25
+"""How often keys are read where others write them too: a revocation holds within a second."""
+USES_EVERY_S = 60.0
+"""How often it is written down when keys were last used."""
 
 log = structlog.get_logger()
 
@@ -92,8 +96,11 @@ class Keeper:
         await self._firm.tend()
         tasks = [
             asyncio.create_task(self._realism.run(), name="realism"),
-            asyncio.create_task(self._tend(ring), name="keeper"),
+            asyncio.create_task(self._tend(), name="keeper"),
+            asyncio.create_task(self._note_uses(ring), name="key uses"),
         ]
+        if self._floor.ledger.shared:
+            tasks.append(asyncio.create_task(self._follow_keys(ring), name="keys"))
         try:
             yield
         finally:
@@ -101,8 +108,36 @@ class Keeper:
                 task.cancel()
             await asyncio.gather(*tasks, *self._writing, return_exceptions=True)
             await self._keep_lots()
+            await self._keep_uses(ring)
 
-    async def _tend(self, ring: KeyRing) -> None:
+    async def _follow_keys(self, ring: KeyRing) -> None:
+        """Have keys come and go as others make and revoke them; nothing slow stands between two looks."""
+        while True:
+            await asyncio.sleep(KEYS_EVERY_S)
+            try:
+                await ring.follow(self._floor.ledger.keys)
+            except Unavailable as error:
+                log.warning("keeper.waits", error=error.code)
+            except Exception:
+                log.exception("keeper.failed")
+
+    async def _note_uses(self, ring: KeyRing) -> None:
+        while True:
+            await asyncio.sleep(USES_EVERY_S)
+            try:
+                await self._keep_uses(ring)
+            except Exception:
+                log.exception("keeper.failed")
+
+    async def _keep_uses(self, ring: KeyRing) -> None:
+        used = ring.take_used()
+        try:
+            await self._floor.ledger.note_key_uses(used)
+        except Unavailable as error:
+            ring.give_back_used(used)
+            log.warning("keeper.waits", error=error.code)
+
+    async def _tend(self) -> None:
         loop = asyncio.get_running_loop()
         head_at = loop.time() + HEAD_EVERY_S
         while True:
@@ -111,7 +146,6 @@ class Keeper:
                 await self._firm.tend()
                 await self._keep_lots()
                 if self._floor.ledger.shared:
-                    ring.hold(await self._floor.ledger.keys())
                     self._floor.taken.add(await self._floor.ledger.lots(of_others=True))
             except Unavailable as error:
                 log.warning("keeper.waits", error=error.code)

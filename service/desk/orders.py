@@ -12,10 +12,10 @@ from decimal import Decimal
 from enum import StrEnum
 
 from exchanges.book import Side
-from service.accounting import RATE_ONE, bps, money_text, price_text, rate, up
+from service.accounting import QUANTITY_UNIT, RATE_ONE, bps, money_text, price_text, rate
 from service.errors import Fault
 from service.market.book import BookSide, ConsolidatedBook, Snapshot
-from service.pricing.bounds import QUANTITY_UNIT, Ask
+from service.pricing.bounds import Ask
 from service.pricing.quote import SideQuote, price
 
 
@@ -175,9 +175,7 @@ def amount_faults(book: ConsolidatedBook, sides: Collection[Side], ask: Ask) -> 
 
 
 def _amount_faults(side: BookSide, quantity: int) -> Iterator[tuple[str, str, int]]:
-    step = max(side.step, QUANTITY_UNIT)
-    smallest = up(min(max(venue.rules.quantity_min, venue.rules.step, step) for venue in side.venues), step) * step
-    least = max(smallest, up(side.least, step) * step)
+    step, smallest, least = side.order_step, side.order_min, side.order_least
     if quantity % step:
         floor = quantity // step * step
         yield "quantity_step", f"must be a multiple of {price_text(step)}", max(floor, least)

@@ -74,7 +74,8 @@ class EntryPage:
 class StoredKey:
     """An API key as the ledger kept it: its HMAC, never the key.
 
-    ``key_id`` is the part of the key that may be shown; ``digest`` 32 bytes; times in UTC.
+    ``key_id`` is the part of the key that may be shown; ``digest`` 32 bytes; times in UTC; what the rest means:
+    ``service.keys.KeyTerms``.  ``last_used_at`` may be a minute old.
     """
 
     key_id: str
@@ -83,6 +84,12 @@ class StoredKey:
     digest: bytes
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None = None
+    addresses: tuple[str, ...] = ()
+    label: str | None = None
+    quote_per_s: int | None = None
+    execute_per_s: int | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +262,17 @@ class Ledger(Protocol):
 
     async def revoke_key(self, key_id: str, at: datetime) -> bool:
         """Revoke a key; False if there is none of that id.  Revoking again changes nothing and is True."""
+
+    async def replace_key(self, key_id: str, key: StoredKey, expires_at: datetime) -> bool:
+        """
+        Keep a new key, and let another one expire at *expires_at* unless it does before, both or neither.
+
+        Returns:
+            False, with nothing done, if there is no such other key, or it is revoked.
+        """
+
+    async def note_key_uses(self, used: Mapping[str, datetime]) -> None:
+        """Keep when keys were last used; an earlier time than what is on record changes nothing."""
 
     async def close(self) -> None:
         """Finish what was handed over, then let go of the files."""

@@ -253,8 +253,18 @@ def key_row(key: StoredKey) -> dict[str, Any]:
         "scopes": ",".join(key.scopes),
         "digest": key.digest,
         "created_at": moment_text(key.created_at),
-        "revoked_at": None if key.revoked_at is None else moment_text(key.revoked_at),
+        "revoked_at": _moment_or_none(key.revoked_at),
+        "expires_at": _moment_or_none(key.expires_at),
+        "addresses": ",".join(key.addresses) or None,
+        "label": key.label,
+        "quote_per_s": key.quote_per_s,
+        "execute_per_s": key.execute_per_s,
+        "last_used_at": _moment_or_none(key.last_used_at),
     }
+
+
+def _moment_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else moment_text(moment)
 
 
 def stored_key(row: Any) -> StoredKey:
@@ -265,5 +275,15 @@ def stored_key(row: Any) -> StoredKey:
         scopes=tuple(row.scopes.split(",")),
         digest=bytes(row.digest),
         created_at=moment_read(row.created_at),
-        revoked_at=None if row.revoked_at is None else moment_read(row.revoked_at),
+        revoked_at=_read_or_none(row.revoked_at),
+        expires_at=_read_or_none(row.expires_at),
+        addresses=tuple(row.addresses.split(",")) if row.addresses else (),
+        label=row.label,
+        quote_per_s=row.quote_per_s,
+        execute_per_s=row.execute_per_s,
+        last_used_at=_read_or_none(row.last_used_at),
     )
+
+
+def _read_or_none(text: str | None) -> datetime | None:
+    return None if text is None else moment_read(text)

@@ -188,6 +188,12 @@ keys = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("revoked_at", sa.Text),
+    sa.Column("expires_at", sa.Text),
+    sa.Column("addresses", sa.Text),
+    sa.Column("label", sa.Text),
+    sa.Column("quote_per_s", sa.Integer),
+    sa.Column("execute_per_s", sa.Integer),
+    sa.Column("last_used_at", sa.Text),
 )
 
 _STORED = (
@@ -212,6 +218,28 @@ select_execution = sa.select(*_STORED).where(
     executions.c.account == _bound_account, executions.c.execution_id == _bound_id
 )
 select_keys = sa.select(keys).order_by(keys.c.created_at, keys.c.key_id)
+
+select_key = sa.select(keys).where(keys.c.key_id == _bound_id)
+_later = sa.bindparam("at", type_=sa.Text)
+revoke_key = (
+    keys.update()
+    .where(keys.c.key_id == sa.bindparam("a"), keys.c.revoked_at.is_(None))
+    .values(revoked_at=sa.bindparam("at"))
+)
+end_key = (
+    keys.update()
+    .where(
+        keys.c.key_id == sa.bindparam("a"),
+        keys.c.revoked_at.is_(None),
+        sa.or_(keys.c.expires_at.is_(None), keys.c.expires_at > _later),
+    )
+    .values(expires_at=_later)
+)
+note_key_use = (
+    keys.update()
+    .where(keys.c.key_id == sa.bindparam("a"), sa.or_(keys.c.last_used_at.is_(None), keys.c.last_used_at < _later))
+    .values(last_used_at=_later)
+)
 
 
 def _bound(name: str) -> sa.BindParameter[Any]:

@@ -22,7 +22,7 @@ import structlog
 from service.desk.accounts import Balance, Holdings, Position
 from service.desk.firm import FirmQuote
 from service.errors import OutcomeUnknown, Unavailable
-from service.ledger import records, schema
+from service.ledger import key_table, records, schema
 from service.ledger.batch import Batch, Operation
 from service.ledger.journal import BEGINNING
 from service.ledger.protocol import (
@@ -383,13 +383,7 @@ class SqlLedger(ABC):
 
     async def add_key(self, key: StoredKey) -> None:
         """Keep a new key."""
-
-        def add(connection: sa.Connection) -> None:
-            row = connection.execute(sa.select(schema.keys).where(schema.keys.c.key_id == key.key_id)).one_or_none()
-            if row is None or records.stored_key(row) != key:  # The same one is from a commit that was lost from sight.
-                connection.execute(schema.keys.insert(), records.key_row(key))
-
-        await self._write(add)
+        await self._write(lambda connection: key_table.add_key(connection, key))
 
     async def keys(self) -> Sequence[StoredKey]:
         """Give all keys, oldest first."""
@@ -398,17 +392,15 @@ class SqlLedger(ABC):
 
     async def revoke_key(self, key_id: str, at: datetime) -> bool:
         """Revoke a key; False if there is none of that id."""
+        return await self._write(lambda connection: key_table.revoke_key(connection, key_id, at))
 
-        def revoke(connection: sa.Connection) -> bool:
-            mine = schema.keys.c.key_id == key_id
-            connection.execute(
-                schema.keys.update()
-                .where(mine, schema.keys.c.revoked_at.is_(None))
-                .values(revoked_at=records.moment_text(at))
-            )
-            return connection.execute(sa.select(schema.keys.c.key_id).where(mine)).one_or_none() is not None
+    async def replace_key(self, key_id: str, key: StoredKey, expires_at: datetime) -> bool:
+        """Keep a new key, and let another one expire, both or neither."""
+        return await self._write(lambda connection: key_table.replace_key(connection, key_id, key, expires_at))
 
-        return await self._write(revoke)
+    async def note_key_uses(self, used: Mapping[str, datetime]) -> None:
+        """Keep when keys were last used, where that is news."""
+        await self._write(lambda connection: key_table.note_uses(connection, used))
 
     async def rebuild(self) -> Report:
         """Write balances and positions anew from what is on record, and verify it all."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from exchanges.board import Source
 from exchanges.book import SCALE, Side, decimal
-from service.accounting import RATE_ONE, RATE_SCALE
+from service.accounting import QUANTITY_UNIT, RATE_ONE, RATE_SCALE, up
 from service.market.merged import Merged
 from service.market.side import VenueSide
 
@@ -113,9 +113,10 @@ class BookSide:
         """Give what holds have taken of it, in the same way."""
         return 0 if self._netted is None else self._netted.held
 
-    def by_itself(self, venue: VenueSide) -> VenueSide:
-        """Give one of ``venues`` as it would be if the order went nowhere else."""
-        return venue if self._by_itself is None else self._by_itself(venue)
+    @cached_property
+    def alone(self) -> tuple[VenueSide, ...]:
+        """Give each of ``venues`` as it would be if the order went nowhere else."""
+        return self.venues if self._by_itself is None else tuple(map(self._by_itself, self.venues))
 
     @cached_property
     def merged(self) -> Merged:
@@ -133,6 +134,23 @@ class BookSide:
     def step(self) -> int:
         """Give the finest step of an order's quantity among the venues that show something."""
         return min(venue.rules.step or 1 for venue in self.shown.venues)
+
+    @cached_property
+    def order_step(self) -> int:
+        """Give what the quantity of an order, or of an answer, is a multiple of: of at most 8 decimals."""
+        return max(self.step, QUANTITY_UNIT)
+
+    @cached_property
+    def order_min(self) -> int:
+        """Give the smallest quantity that any venue would look at."""
+        step = self.order_step
+        smallest = min(max(venue.rules.quantity_min, venue.rules.step, step) for venue in self.venues)
+        return up(smallest, step) * step
+
+    @cached_property
+    def order_least(self) -> int:
+        """Give the smallest quantity that any venue would accept, its notional looked at as well."""
+        return max(self.order_min, up(self.least, self.order_step) * self.order_step)
 
     @cached_property
     def least(self) -> int:

@@ -79,7 +79,12 @@ class Part(NamedTuple):
 
 def used(source: Source) -> bool:
     """Tell whether a screened source's levels are in the book."""
-    return source.live and source.reason is None
+    return counts(source.state, source.reason)
+
+
+def counts(state: State, reason: str | None) -> bool:
+    """Tell whether a screened source of this state, left out for this reason if any, is in the book."""
+    return state is State.LIVE and reason is None
 
 
 def screen(

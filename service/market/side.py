@@ -250,19 +250,38 @@ class VenueSide:
         """
         whole = bisect_right(self.reach, quantity) - 1
         part = quantity - self.reach[whole]
-        notional, subtotal, fee = self.notionals[whole], self.subtotals[whole], self.fees[whole]
-        marked = self._markup_sums(markup)[whole] if markup else 0
         if not part:
-            return Amounts(quantity, whole, self.prices[whole - 1], notional, subtotal, fee, marked)
+            return self._whole_levels(whole, markup)
+        notional, subtotal, fee = self.notionals[whole], self.subtotals[whole], self.fees[whole]
         price = self.prices[whole]
         more = price * part
         subtotal += -(-more // NOTIONAL) if self.side is Side.BUY else more // NOTIONAL
         fee -= -more * self.rates[whole] // RATED_NOTIONAL
-        marked += up(more * markup, RATED_NOTIONAL)
+        marked = self._markup_sums(markup)[whole] + up(more * markup, RATED_NOTIONAL) if markup else 0
         return Amounts(quantity, whole + 1, price, notional + more, subtotal, fee, marked)
+
+    def _whole_levels(self, levels: int, markup: int) -> Amounts:
+        found = self._amounts.get((levels, markup))
+        if found is None:
+            found = self._amounts[levels, markup] = Amounts(
+                self.reach[levels],
+                levels,
+                self.prices[levels - 1],
+                self.notionals[levels],
+                self.subtotals[levels],
+                self.fees[levels],
+                self._markup_sums(markup)[levels] if markup else 0,
+            )
+        return found
+
+    @cached_property
+    def _amounts(self) -> dict[tuple[int, int], Amounts]:
+        return {}
 
     def cost(self, quantity: int) -> int:
         """Say what *quantity*, best first, costs net of fees before any rounding, or the negative of what it brings."""
+        if not quantity:
+            return 0
         whole = bisect_right(self.reach, quantity) - 1
         part = quantity - self.reach[whole]
         return self._costs[whole] + (self.costs[whole] * part if part else 0)
@@ -324,7 +343,7 @@ class VenueSide:
     @cached_property
     def least(self) -> int:
         """Give the smallest quantity that the venue accepts as an order, or more than ``depth`` where there is none."""
-        step = max(1, self.rules.step)
+        step = self.step
         least = max(step, self.rules.quantity_min)
         needed = self.rules.notional_min * UNIT
         reached = 0
@@ -338,9 +357,14 @@ class VenueSide:
             least = self.depth + step
         return up(least, step) * step
 
+    @cached_property
+    def step(self) -> int:
+        """Give what an order's quantity is a multiple of."""
+        return max(1, self.rules.step)
+
     def accepts(self, quantity: int) -> bool:
         """Tell whether the venue would accept an order of this size; one of nothing is none."""
-        return not quantity or (quantity >= self.least and not (self.rules.step and quantity % self.rules.step))
+        return not quantity or (quantity >= self.least and not quantity % self.step)
 
     def shown_at(self, own_price: int) -> int:
         """Give the quantity that the venue shows at one of its own prices."""

@@ -15,8 +15,6 @@ from service.market.book import BookSide, ConsolidatedBook
 from service.pricing.routing import Spread, route
 from service.pricing.sweep import Quantities
 
-QUANTITY_UNIT = 10**10
-"""What the quantity that answers a total or a slippage is a multiple of, besides the venues' finest step: 10**-8."""
 _SLIPPAGE_ONE = 10**16
 """A slippage of 1; basis points in requests have up to 12 decimals."""
 
@@ -191,7 +189,7 @@ class _Bounds:
 
     @property
     def _step(self) -> int:
-        return max(self._side.step, QUANTITY_UNIT)
+        return self._side.order_step
 
     @property
     def _nothing(self) -> Spread:

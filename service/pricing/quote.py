@@ -6,17 +6,15 @@ quotients are Decimals of 12 significant digits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 from typing import NamedTuple
 
 from exchanges.book import Side
 from service.accounting import NOTIONAL, RATED_NOTIONAL, bps, near, quotient, ratio
 from service.market.book import ConsolidatedBook
 from service.market.side import Amounts, Fill, VenueSide
-from service.pricing.bounds import Ask, fill, markup_of
-from service.pricing.routing import Spread, alone
+from service.pricing.bounds import Ask, fill
+from service.pricing.routing import Spread
 
 
 class LegConversion(NamedTuple):
@@ -105,8 +103,7 @@ class SingleVenue(NamedTuple):
         return ratio(self.total, self.quantity)
 
 
-@dataclass(frozen=True)
-class SideQuote:
+class SideQuote(NamedTuple):
     """
     What one side of an order gets from one book.
 
@@ -114,7 +111,8 @@ class SideQuote:
 
     Args:
         ask: What was asked for.
-        spread: Which venue gives how much, and what that comes to.
+        spread: Which venue gives how much, and what that comes to ...
+        legs: ... by venue, in the order the venues were first used.
         stopped_by: None if all was filled, else what ended it: ``limit``, ``slippage``, ``depth`` or ``rules``; see
             ``Filled``.
         markup: What the desk adds, money; each fill's rounded up.
@@ -125,6 +123,7 @@ class SideQuote:
     side: Side
     ask: Ask
     spread: Spread
+    legs: tuple[Leg, ...]
     stopped_by: str | None
     markup: int
     markup_rate: int
@@ -150,17 +149,6 @@ class SideQuote:
         costs = self.spread.fees + self.markup
         return self.spread.subtotal + costs if self.side is Side.BUY else self.spread.subtotal - costs
 
-    @cached_property
-    def legs(self) -> tuple[Leg, ...]:
-        """Give the venues' parts, in the order the venues were first used."""
-        legs = [
-            Leg(venue, venue.amounts(taken, self.markup_rate))
-            for venue, taken in zip(self.book.side(self.side).venues, self.spread.quantities, strict=True)
-            if taken
-        ]
-        legs.sort(key=_first_cost)
-        return tuple(legs)
-
     @property
     def fillable(self) -> bool:
         """Tell whether all that was asked for can be had."""
@@ -175,17 +163,17 @@ class SideQuote:
             return self.ask.total - self.total
         return 0
 
-    @cached_property
+    @property
     def best_price(self) -> int | None:
         """Give the best price of a fill."""
         best = min if self.side is Side.BUY else max
-        return best((leg.source.prices[0] for leg in self.legs), default=None)
+        return best([leg.source.prices[0] for leg in self.legs], default=None)
 
     @property
     def worst_price(self) -> int | None:
         """Give the worst price of a fill."""
         worst = max if self.side is Side.BUY else min
-        return worst((leg.amounts.worst_price for leg in self.legs), default=None)
+        return worst([leg.amounts.worst_price for leg in self.legs], default=None)
 
     @property
     def average_price(self) -> Decimal | None:
@@ -215,7 +203,7 @@ class SideQuote:
         over = times * self.spread.notional - reference
         return bps(over if self.side is Side.BUY else -over, reference)
 
-    @cached_property
+    @property
     def lines(self) -> list[tuple[int, int]]:
         """
         Go from mid to total in ``STEPS``, each in money and in basis points of mid.
@@ -242,28 +230,28 @@ class SideQuote:
         """Name the lines."""
         return tuple(Step(name, amount, share) for name, (amount, share) in zip(STEPS, self.lines, strict=True))
 
-    @cached_property
+    @property
     def best_single_venue(self) -> SingleVenue | None:
         """Find the venue that alone would fill the same quantity best, or None where none could fill it."""
-        best: tuple[int, str] | None = None
-        sign = 1 if self.side is Side.BUY else -1
-        side, quantity = self.book.side(self.side), self.quantity
+        side, quantity, limit_price = self.book.side(self.side), self.quantity, self.ask.limit_price
         if not quantity:
             return None
-        for venue in side.venues:
-            venue = side.by_itself(venue)
-            if best is not None and venue.costs[0] * quantity >= best[0] * RATED_NOTIONAL:
-                continue  # Even all of it at the best price would be no better.
-            most = venue.depth if self.ask.limit_price is None else venue.within(self.ask.limit_price)
-            if alone(venue, quantity, most) == quantity:
-                total = _total(self.side, venue.amounts(quantity, self.markup_rate))
-                if best is None or sign * total < best[0]:
-                    best = (sign * total, venue.venue)
-        if best is None:
+        sign = 1 if self.side is Side.BUY else -1
+        found, best = None, 0
+        for venue in side.alone:
+            most = venue.depth if limit_price is None else venue.within(limit_price)
+            if most < quantity or not venue.accepts(quantity):
+                continue
+            # Rounding and a markup only make it worse.
+            if found is None or venue.cost(quantity) < best * RATED_NOTIONAL:
+                cost = sign * _total(self.side, venue.amounts(quantity, self.markup_rate))
+                if found is None or cost < best:
+                    found, best = venue.venue, cost
+        if found is None:
             return None
-        total = sign * best[0]
-        saving = sign * (total - self.total)
-        return SingleVenue(best[1], total, quantity, bps(saving, total) if total > 0 else 0)
+        total = sign * best
+        saving = best - sign * self.total
+        return SingleVenue(found, total, quantity, bps(saving, total) if total > 0 else 0)
 
     @property
     def fills(self) -> list[Fill]:
@@ -289,8 +277,14 @@ def price(book: ConsolidatedBook, side: Side, ask: Ask, markup_rate: int = 0) ->
         markup_rate: The desk's margin, a rate of the notional.
     """
     spread, stopped_by = fill(book, side, ask, markup_rate)
-    markup = markup_of(book.side(side), spread.quantities, markup_rate)
-    return SideQuote(book, side, ask, spread, stopped_by, markup, markup_rate)
+    legs = [
+        Leg(venue, venue.amounts(taken, markup_rate))
+        for venue, taken in zip(book.side(side).venues, spread.quantities, strict=True)
+        if taken
+    ]
+    legs.sort(key=_first_cost)
+    markup = sum([leg.amounts.markup for leg in legs]) if markup_rate else 0
+    return SideQuote(book, side, ask, spread, tuple(legs), stopped_by, markup, markup_rate)
 
 
 def _first_cost(leg: Leg) -> int:

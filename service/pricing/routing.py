@@ -105,18 +105,18 @@ def spread_of(venues: Sequence[VenueSide], quantities: Quantities) -> Spread:
     quantity = notional = subtotal = fees = 0
     for venue, taken in zip(venues, quantities, strict=True):
         if taken:
-            amounts = venue.amounts(taken)
+            _, _, _, venue_notional, venue_subtotal, fee, _ = venue.amounts(taken)
             quantity += taken
-            notional += amounts.notional
-            subtotal += amounts.subtotal
-            fees += amounts.fee
+            notional += venue_notional
+            subtotal += venue_subtotal
+            fees += fee
     return Spread(quantities, quantity, notional, subtotal, fees)
 
 
 def alone(venue: VenueSide, quantity: int, most: int) -> int:
     """Give how much of *quantity* one venue by itself would fill: all or, within its rules, as much as it can."""
-    step = max(1, venue.rules.step)
-    taken = min(quantity, most) // step * step
+    taken = quantity if quantity < most else most
+    taken -= taken % venue.step
     return taken if taken >= venue.least else 0
 
 
@@ -154,7 +154,7 @@ class _Router:
 
     def __init__(self, venues: Sequence[VenueSide], quantity: int, most: Quantities) -> None:
         self._venues = venues
-        self._steps = [max(1, venue.rules.step) for venue in venues]
+        self._steps = [venue.step for venue in venues]
         self._quantity = quantity - quantity % gcd(*self._steps)  # The rest of it can be had in no way.
         self._most = most
         self._numbers = count()
@@ -162,7 +162,10 @@ class _Router:
     def solve(self, quantities: Quantities) -> Quantities:
         """Give the best spread that all venues accept, beginning at the cheapest one, which some refuse."""
         heap: list[_Node] = []
-        self._push(heap, quantities, (0,) * len(self._venues), self._most)
+        nothing = (0,) * len(self._venues)
+        if sum(quantities) != self._quantity:
+            quantities = adjusted(self._venues, quantities, self._quantity, nothing, self._most)
+        self._push(heap, quantities, nothing, self._most)
         best = _Found(_Worth(self._quantity, 0), (0,) * len(self._venues))
         looked_at = 0
         while heap and looked_at < NODES_MAX:
@@ -180,24 +183,33 @@ class _Router:
         venue, taken = self._venues[number], node.quantities[number]
         below = alone(venue, taken, taken)
         above = max(venue.least, below + self._steps[number])
-        self._push(heap, node.quantities, node.least, _with(node.most, number, below))
+        limits = [(node.least, _with(node.most, number, below))]
         if above <= node.most[number] and sum(node.least) - node.least[number] + above <= self._quantity:
-            self._push(heap, node.quantities, _with(node.least, number, above), node.most)
+            limits.append((_with(node.least, number, above), node.most))
+        for least, most in limits:
+            self._push(heap, adjusted(self._venues, node.quantities, self._quantity, least, most), least, most)
 
     def _push(self, heap: list[_Node], quantities: Quantities, least: Quantities, most: Quantities) -> None:
-        quantities = adjusted(self._venues, quantities, self._quantity, least, most)
-        cost = sum(venue.cost(taken) for venue, taken in zip(self._venues, quantities, strict=True) if taken)
+        cost = sum([venue.cost(taken) for venue, taken in zip(self._venues, quantities, strict=True) if taken])
         worth = _Worth(self._quantity - sum(quantities), cost)
         heapq.heappush(heap, _Node(worth, next(self._numbers), quantities, least, most))
 
     def _mended(self, node: _Node) -> _Found:
         """Cut every venue's part to what it accepts, and let one of them absorb what that leaves."""
-        cut = [alone(venue, taken, taken) for venue, taken in zip(self._venues, node.quantities, strict=True)]
-        best = base = self._moved(_Found(node.worth, node.quantities), enumerate(cut))
-        giver = max(range(len(cut)), key=lambda number: node.quantities[number] - cut[number])
+        cut = [
+            alone(venue, taken, taken) if taken else 0
+            for venue, taken in zip(self._venues, node.quantities, strict=True)
+        ]
+        changes = [(number, taken) for number, taken in enumerate(cut) if taken != node.quantities[number]]
+        best = base = self._moved(_Found(node.worth, node.quantities), changes)
+        giver, given = 0, -1
+        for number, taken in changes:
+            if node.quantities[number] - taken > given:
+                giver, given = number, node.quantities[number] - taken
+        enough = node.worth.enough
         for number in self._by_cost(cut):
             best = _better(best, self._moved(base, self._absorbed(cut, number, giver, base.worth.shortfall)))
-            if best.worth <= node.worth.enough:
+            if best.worth <= enough:
                 break
         return best
 
@@ -222,28 +234,32 @@ class _Router:
         for number, taken in changes:
             before = quantities[number]
             if taken != before:
+                venue = self._venues[number]
                 shortfall += before - taken
-                cost += self._venues[number].cost(taken) - self._venues[number].cost(before)
+                cost += venue.cost(taken) - venue.cost(before)
                 quantities[number] = taken
         return _Found(_Worth(shortfall, cost), quantities)
 
     def _by_cost(self, taken: Quantities) -> list[int]:
         """Name the venues that have more, the one whose next level is the cheapest first."""
-        next_costs = {
-            number: venue.costs[bisect_right(venue.reach, there) - 1]
+        next_costs = [
+            (venue.costs[bisect_right(venue.reach, there) - 1 if there else 0], number)
             for number, (venue, there, most) in enumerate(zip(self._venues, taken, self._most, strict=True))
             if there < most
-        }
-        return sorted(next_costs, key=next_costs.__getitem__)
+        ]
+        next_costs.sort()
+        return [number for _, number in next_costs]
 
     def _not_worse_than_one(self, best: _Found) -> _Found:
         """Use one venue only, where that is better."""
+        quantity, (shortfall, cost) = self._quantity, best.worth
         for number, (venue, most) in enumerate(zip(self._venues, self._most, strict=True)):
-            if not best.worth.shortfall and venue.costs[0] * self._quantity >= best.worth.cost:
+            if not shortfall and venue.costs[0] * quantity >= cost:
                 continue  # Even all of it at the best price would be no better.
-            if taken := alone(venue, self._quantity, most):
-                worth = _Worth(self._quantity - taken, venue.cost(taken))
+            if taken := alone(venue, quantity, most):
+                worth = _Worth(quantity - taken, venue.cost(taken))
                 best = _better(best, _Found(worth, _with((0,) * len(self._venues), number, taken)))
+                shortfall, cost = best.worth
         return best
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import pytest
 
+from service.api.guard import GUARD
+from service.api.handlers import API
+from service.api.limits import LimitRules
 from service.api.problems import CODES
 from service.desk import desk as desk_module
 from service.errors import OutcomeUnknown, Unavailable
+from service.keys import KeyTerms
 
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
 
@@ -59,6 +65,18 @@ async def unauthenticated(house):
 
 async def insufficient_scope(house):
     return await house.quote(key="account")
+
+
+async def address_not_allowed(house):
+    terms = KeyTerms(addresses=("192.0.2.0/24",))
+    house.keys["elsewhere"], stored = house.ring.make("alice", ("quote",), datetime(2026, 11, 1, tzinfo=UTC), terms)
+    house.ring.add(stored)
+    return await house.quote(key="elsewhere")
+
+
+async def rate_limited(house):
+    house.app[GUARD].serve(LimitRules(quote_per_s=1, execute_per_s=0, failed_keys_per_s=0), ())
+    return [await house.quote() for _ in range(9)][-1]
 
 
 async def malformed_request(house):
@@ -386,6 +404,26 @@ async def venue_not_found(house):
     return await house.ask("POST", "/v1/admin/venues/krakn/disable", key="admin")
 
 
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+async def page_of_another_origin(house):
+    return await house.get("/v1/stream", headers={**HANDSHAKE, "Origin": "https://evil.example"})
+
+
+async def too_many_streams(house):
+    async with AsyncExitStack() as stack:
+        for _ in range(house.app[API].switching.settings.service.streams_per_key):
+            headers = {"X-API-Key": house.keys["all"]}
+            await stack.enter_async_context(house.client.ws_connect("/v1/stream", headers=headers))
+        return await house.get("/v1/stream", headers=HANDSHAKE)
+
+
 CASES = {
     invalid_settings: "invalid_settings",
     venue_not_found: "not_found",
@@ -398,6 +436,10 @@ CASES = {
     not_found: "not_found",
     unauthenticated: "unauthenticated",
     insufficient_scope: "insufficient_scope",
+    address_not_allowed: "address_not_allowed",
+    rate_limited: "rate_limited",
+    page_of_another_origin: "origin_not_allowed",
+    too_many_streams: "rate_limited",
     malformed_request: "malformed_request",
     malformed_json: "malformed_json",
     invalid_parameter: "invalid_parameter",

@@ -31,6 +31,10 @@ ROUTES = [
     ("POST", "/v1/admin/accounts", "admin"),
     ("POST", "/v1/admin/accounts/carol/deposits", "admin"),
     ("POST", "/v1/admin/accounts/carol/reset", "admin"),
+    ("POST", "/v1/admin/keys", "admin"),
+    ("GET", "/v1/admin/keys", "admin"),
+    ("DELETE", "/v1/admin/keys/0123456789", "admin"),
+    ("POST", "/v1/admin/keys/0123456789/rotate", "admin"),
     ("POST", "/v1/admin/reload", "admin"),
     ("POST", "/v1/admin/venues/kraken/enable", "admin"),
     ("POST", "/v1/admin/venues/kraken/disable", "admin"),
@@ -42,8 +46,19 @@ BODIES = {
     "/v1/execute": BUY,
     "/v1/quotes": {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2"},
     "/v1/admin/accounts": {"account": "carol"},
+    "/v1/admin/keys": {"account": "carol", "scopes": ["quote"]},
+    "/v1/admin/keys/0123456789/rotate": {"overlap_ms": 0},
     "/v1/admin/accounts/carol/deposits": {"asset": "BTC", "amount": "1"},
 }
+PARTS = {
+    "0" * 32: "{id}",
+    "0123456789": "{id}",
+    "by-client-id/a": "by-client-id/{client_order_id}",
+    "init.js": "{file}",
+    "/carol/": "/{account}/",
+    "/kraken/": "/{venue}/",
+}
+"""What stands in the paths above for parts of the routes' patterns."""
 
 
 def test_every_route_has_a_row(house):
@@ -52,9 +67,8 @@ def test_every_route_has_a_row(house):
     """
     patterns = {resource.canonical for resource in house.app.router.resources()}
     listed = {path.partition("?")[0] for _, path, _ in ROUTES} | set(OPEN)
-    listed = {path.replace("0" * 32, "{id}").replace("by-client-id/a", "by-client-id/{client_order_id}")
-              .replace("init.js", "{file}").replace("/carol/", "/{account}/")
-              .replace("/kraken/", "/{venue}/") for path in listed}  # fmt: skip
+    for part, pattern in PARTS.items():
+        listed = {path.replace(part, pattern) for path in listed}
     assert patterns == listed
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from service.api.fields import Amount
-from service.api.parsing import _faults, refused
+from service.api.parsing import faults_of, refused
 from service.api.problems import CODES
 from service.api.requests import ExecuteBody
 
@@ -578,5 +578,5 @@ def test_no_body_is_an_error_of_ours(body):
     try:
         ExecuteBody().load(body)
     except ValidationError as error:
-        refusal = refused(_faults(error.messages, "pointer", "unknown_field"))
+        refusal = refused(faults_of(error.messages, "pointer", "unknown_field"))
         assert 400 == CODES[refusal.code].status

@@ -238,6 +238,8 @@ async def test_what_needs_a_restart_is_named_and_left(house):
 [service]
 port = 9999
 host = "0.0.0.0"
+connections_max = 7
+connections_per_address_max = 7
 [ledger]
 url = "postgresql://user:hunter2@host/database"
 [liquidity]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -45,6 +46,7 @@ def implementation(request):
     """How to open one and the same record, again and again."""
     if request.param == "sqlite":
         path = request.getfixturevalue("tmp_path") / "ledger.db"
+        shutil.copy(request.getfixturevalue("empty_ledger"), path)
         return lambda: SqliteLedger.open(path, "simulated", STARTING)
     url = request.getfixturevalue("postgres_url")
     return lambda: PostgresLedger.open(url, "simulated", STARTING)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta, timezone
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from service.ledger.protocol import Page, StoredExecution, StoredKey
 from tests.ledger.ledger_cases import NOON, Outcome, execution, fill, quote_used, record, unsettled
@@ -368,3 +370,73 @@ async def test_key_id_is_taken_once(ledger):
     with pytest.raises(Exception, match=r"UNIQUE|unique|duplicate"):
         await ledger.add_key(key("k1", minutes=1))
     assert [key("k1")] == list(await ledger.keys())
+
+
+TERMS = {
+    "expires_at": NOON + timedelta(days=1),
+    "addresses": ("10.0.0.0/8", "2001:db8::/32"),
+    "label": "a job",
+    "quote_per_s": 0,
+    "execute_per_s": 7,
+    "last_used_at": NOON + timedelta(microseconds=1),
+}
+
+
+async def test_key_comes_back_with_its_terms(ledger):
+    """
+    What narrows a key is on record with it.
+    """
+    narrowed = replace(key(), **TERMS)
+    await ledger.add_key(narrowed)
+
+    assert [narrowed] == list(await ledger.keys())
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "after", "expected"),
+    [
+        (None, timedelta(hours=1), timedelta(hours=1)),
+        (timedelta(hours=2), timedelta(hours=1), timedelta(hours=1)),
+        # Never later than it would have.
+        (timedelta(minutes=5), timedelta(hours=1), timedelta(minutes=5)),
+    ],
+)
+async def test_key_takes_anothers_place(ledger, expires_at, after, expected):
+    """
+    The new key is on record, and the old one ends, both at once.
+    """
+    old = replace(key("k1"), expires_at=None if expires_at is None else NOON + expires_at)
+    await ledger.add_key(old)
+
+    assert await ledger.replace_key("k1", key("k2", minutes=1), NOON + after) is True
+
+    assert [replace(old, expires_at=NOON + expected), key("k2", minutes=1)] == list(await ledger.keys())
+
+
+async def test_key_that_is_revoked_or_unknown_is_not_replaced(ledger):
+    """
+    A key that was revoked while another was made in its place leaves nothing behind that works.
+    """
+    await ledger.add_key(key("k1", revoked_at=NOON))
+    await ledger.add_key(key("k3", minutes=1))
+
+    assert await ledger.replace_key("k1", key("k2"), NOON) is False
+    assert await ledger.replace_key("nobody", key("k2"), NOON) is False
+    with pytest.raises(sa.exc.IntegrityError):
+        await ledger.replace_key("k3", key("k1"), NOON)
+    assert [key("k1", revoked_at=NOON), key("k3", minutes=1)] == list(await ledger.keys())
+
+
+async def test_latest_use_of_a_key_is_kept(ledger):
+    """
+    Whichever process writes last, the latest use is on record; of an unknown key nothing is.
+    """
+    for one in (key("k1"), key("k2", minutes=1, revoked_at=NOON), key("k3", minutes=2)):
+        await ledger.add_key(one)
+    later = NOON + timedelta(microseconds=1)
+
+    await ledger.note_key_uses({"k1": later, "k2": NOON, "nobody": NOON})
+    await ledger.note_key_uses({"k1": NOON, "k2": later})
+    await ledger.note_key_uses({})
+
+    assert [later, later, None] == [one.last_used_at for one in await ledger.keys()]

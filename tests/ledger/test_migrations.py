@@ -26,7 +26,7 @@ from tests.databases import ask, new_database
 from tests.ledger.ledger_cases import NOON, Outcome, execution, record
 
 MIGRATIONS = Path(versions.__file__).parent / "migrations"
-NEXT = "0004"
+NEXT = "0005"
 LATER = f'''
 """A version to come."""
 import sqlalchemy as sa
@@ -198,6 +198,22 @@ async def test_ledger_of_an_earlier_version_takes_new_orders(tmp_path, version):
         # The chain begins after what there was: with the opening of the account, whose order follows.
         assert [(1, 3)] == connection.execute("SELECT journal_start, journal_seq FROM ledger").fetchall()
         assert [(2, "account"), (3, "execution")] == connection.execute("SELECT seq, kind FROM journal").fetchall()
+
+
+async def test_keys_of_an_earlier_version_stay_as_they_were(tmp_path):
+    """
+    A key that was made before keys had terms works from everywhere and for ever.
+    """
+    path = tmp_path / "earlier.db"
+    made_by(path, "0003")
+    with closing(sqlite3.connect(path)) as connection:
+        row = ("k", "demo", "quote,execute", bytes(32), records.moment_text(NOON))
+        connection.execute("INSERT INTO keys (key_id, account, scopes, digest, created_at) VALUES (?, ?, ?, ?, ?)", row)
+        connection.commit()
+    ledger = SqliteLedger.open(path, "simulated")
+
+    assert [StoredKey("k", "demo", ("quote", "execute"), bytes(32), NOON, None)] == list(await ledger.keys())
+    await ledger.close()
 
 
 async def test_postgres_migrations_end_at_the_tables_of_the_schema(postgres_url):

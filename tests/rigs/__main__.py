@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service import logs
+from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
@@ -26,9 +27,11 @@ from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
+from tests.rigs.revocation import revocation
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
 from tests.rigs.slow_connections import slow_connections_of_service
+from tests.rigs.slow_streams import slow_streams
 from tests.rigs.soak import soak
 from tests.rigs.venue_faults import venue_faults
 
@@ -52,9 +55,14 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
+    "canaries sqlite": lambda folder: canaries("sqlite", folder),
+    "canaries postgresql": lambda folder: canaries("postgresql", folder),
+    "revocation sqlite": lambda folder: revocation("sqlite", folder, 10),
+    "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
     "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
     "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
     "silence": silence,
+    "slow streams": slow_streams,
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,

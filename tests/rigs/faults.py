@@ -14,7 +14,9 @@ from service import app
 from service.api import connection, fields
 from service.api.connection import Connection
 from service.api.server import Runner, Server
+from service.api.stream_client import Client
 from service.errors import ConfigError
+from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
 from service.settings_changes import switched
@@ -198,13 +200,22 @@ def mistakes_in_force() -> None:
     Switching._reload = reload_and_change  # type: ignore[method-assign]
 
 
-def any_word() -> None:
-    """Take any word where one of a few is asked for."""
+def keys_stay_in_force() -> None:
+    """Learn of new keys, and of no revocation before the next start."""
+    hold = KeyRing.hold
 
-    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
-        return str(value)
+    def hold_and_keep(self: KeyRing, keys: Any) -> None:
+        before = dict(self._keys)
+        hold(self, keys)
+        self._keys = before | self._keys
 
-    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+    KeyRing.hold = hold_and_keep  # type: ignore[method-assign]
+    KeyRing.drop = lambda self, key_id: None  # type: ignore[method-assign]
+
+
+def parser_tells() -> None:
+    """Answer what cannot be parsed, and log it, as aiohttp does by itself."""
+    del Connection.handle_error
 
 
 def slow_record() -> None:
@@ -250,6 +261,29 @@ def waits_for_everybody() -> None:
     connection.ANSWER_WITHIN_S = 60.0  # type: ignore[misc]
 
 
+def streams_queue() -> None:
+    """Write to clients of streams whether or not they read."""
+
+    def write_on(self: Client) -> None:
+        for frame in self._replies:
+            self._write(0x81, frame)
+        self._replies.clear()
+        for subscription in self._ready:
+            self._write(0x81, subscription.take(self.request_id))
+        self._ready.clear()
+
+    Client._flush = write_on  # type: ignore[method-assign]
+
+
+def any_word() -> None:
+    """Take any word where one of a few is asked for."""
+
+    def taken(self: fields.Choice, value: Any, *_: Any, **__: Any) -> str:
+        return str(value)
+
+    fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -266,12 +300,15 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         commit_disbelieved,
         begin_anew,
         mistakes_in_force,
-        any_word,
+        keys_stay_in_force,
+        parser_tells,
         slow_record,
         cut_at_the_end,
         waits_for_everybody,
         quick_to_cut,
         never_cut,
+        streams_queue,
+        any_word,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

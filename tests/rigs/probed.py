@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from exchanges import ccxt_venue, feed, streaming
 from exchanges.clock import MS
 from service import logs
+from service.api import stream_client
 from service.app import running
 from service.settings import Settings
 from tests.rigs.faults import FAULTS
@@ -64,12 +65,13 @@ class ProbedSetup:
     venues: Mapping[str, Mapping[str, Any]]
     hurried: bool = True
     broken: tuple[str, ...] = ()
+    streams_per_key: int = 20
 
     def settings(self) -> Settings:
         """Give the service's settings."""
         return Settings.model_validate(
             {
-                "service": {"mode": "simulated", "port": 0},
+                "service": {"mode": "simulated", "port": 0, "streams_per_key": self.streams_per_key},
                 "ledger": {"url": self.url},
                 "market": {"symbols": list(self.symbols)},
                 "liquidity": {"taken": "off"},
@@ -151,6 +153,7 @@ def _hurry() -> None:
     streaming.CROSS_CHECK_MS = (1_000, 2_000)
     streaming.BREAKS_WINDOW_NS = 5_000 * MS
     ccxt_venue.PAUSE_DEFAULT_S = 2.0
+    stream_client.PING_EVERY_S, stream_client.READ_WITHIN_S = 1.0, 3.0
 
 
 async def _serve(setup: ProbedSetup, told: Any) -> None:

@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import signal
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -24,9 +25,10 @@ from exchanges.instruments import Instrument
 from service import logs
 from service.api.server import Runner
 from service.app import CUT_AFTER_S, create_app, finish
+from service.control import LocalKeyDesk, serving
 from service.desk.keeper import KEEPER
 from service.keys import KeyRing, quote_key
-from service.ledger.opening import open_ledger
+from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger
 from service.settings import Settings
 from tests.rigs.faults import FAULTS
@@ -166,7 +168,11 @@ async def _serve(setup: Setup, told: Any) -> None:
     ring = KeyRing(PEPPER, "simulated")
     ring.hold(await ledger.keys())
     app = application(setup, ledger, ring)
-    async with app[KEEPER].keeping(ring):
+    path = ledger_path(setup.settings())
+    async with AsyncExitStack() as stack:
+        if path is not None:
+            await stack.enter_async_context(serving(LocalKeyDesk(ledger, ring), path))
+        await stack.enter_async_context(app[KEEPER].keeping(ring))
         runner = Runner(app, shutdown_timeout=CUT_AFTER_S)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

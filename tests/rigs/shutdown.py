@@ -11,8 +11,9 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,11 @@ async def _shutdown(
     made: Database, make: Callable[..., Server | Service], dead: int, within_s: float, fault: str
 ) -> dict[str, Any]:
     clients, key = Clients(made.keys, random.Random(1)), next(iter(made.keys.values()))
-    async with make(fault) as server, _dead(server.address, key, dead) as kinds, calling() as session:
+    async with (
+        make(fault) as server,
+        _dead(server.address, list(made.keys.values()), dead) as kinds,
+        calling() as session,
+    ):
         await _settled(server.address)
         keys = [clients.order() for _ in range(EXECUTES)]
         under_way = [asyncio.create_task(clients.send(session, server.address, key)) for key in keys]
@@ -142,11 +147,11 @@ async def _stopping(session: aiohttp.ClientSession, address: str) -> None:
 
 
 @asynccontextmanager
-async def _dead(address: str, key: str, number: int) -> AsyncIterator[Counter[str]]:
+async def _dead(address: str, keys: Sequence[str], number: int) -> AsyncIterator[Counter[str]]:
     """Have so many of each kind of client that does nothing; gives how many there are."""
     kinds: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        for _ in range(number):
+        for key in islice(cycle(keys), number):
             upgraded = await _stream(stack, address, key)
             kinds["streams" if upgraded else "deaf instead of streams"] += 1
             for name, sent in _clients(key).items():

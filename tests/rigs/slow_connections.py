@@ -60,8 +60,9 @@ async def _attacked(server: Server | Service, key: str, each: int, within_s: flo
     p99_ms, grown_kb = quantiles(asker.alive_ms, n=100)[-1], largest_kb - before_kb
     slowest_s = max(max(one.after_s, default=0.0) for one in cut.values())
     left = sum(one.left for one in cut.values())
+    unnoticed = p99_ms < P99_MS and not asker.failed and not asker.refused
     return {
-        "ok": p99_ms < P99_MS and not left and slowest_s < within_s and grown_kb < GROWS_KB_MAX and not asker.failed,
+        "ok": unnoticed and not left and slowest_s < within_s and grown_kb < GROWS_KB_MAX,
         "opened": {kind: one.opened for kind, one in cut.items()},
         "left": left,
         "cut_after_s": {kind: round(max(one.after_s, default=0.0), 1) for kind, one in cut.items()},
@@ -71,6 +72,7 @@ async def _attacked(server: Server | Service, key: str, each: int, within_s: flo
         "asked": len(asker.alive_ms),
         "quote_p99_ms": round(quantiles(asker.quote_ms, n=100)[-1], 1),
         "grown_mb": round(grown_kb / 1_024, 1),
+        "refused": asker.refused,
         "failed": dict(asker.failed),
     }
 
@@ -89,6 +91,7 @@ class Asker:
         self.alive_ms: list[float] = []
         self.quote_ms: list[float] = []
         self.failed: Counter[str] = Counter()
+        self.refused = 0
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -117,7 +120,9 @@ class Asker:
             try:
                 async with session.get(self._address + path, headers={"X-API-Key": self._key} | more) as response:
                     await response.read()
-                    if response.status != 200:
+                    if response.status == 503:
+                        self.refused += 1
+                    elif response.status != 200:
                         self.failed[f"{path} {response.status}"] += 1
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 self.failed[type(error).__name__] += 1

@@ -10,6 +10,9 @@ from tests.rigs.kill import kill, kill_service
 IN_THE_GAP_MS = (int(GAP_S * 400), int(GAP_S * 800))
 """When what the first answer was followed by is in a fault's gap."""
 
+TRIES = 4
+"""A machine that is busy can be late for the gap."""
+
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_killed_server_loses_nothing_and_does_nothing_twice(run, kind):
@@ -44,7 +47,10 @@ async def test_kill_finds_broken_copies(run, fault, trouble):
     """
     A server that breaks its word in one of these ways is found out by being killed.
     """
-    figures = await run(kill, 1, kind="sqlite", fault=fault, load_ms=IN_THE_GAP_MS)
+    for _ in range(TRIES):
+        figures = await run(kill, 1, kind="sqlite", fault=fault, load_ms=IN_THE_GAP_MS)
+        if figures[trouble]:
+            break
 
     assert not figures["ok"]
     assert figures[trouble] > 0, str(figures)

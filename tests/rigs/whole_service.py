@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,17 @@ class Service:
         venues: Sequence[str] = _VENUES,
         fault: str | None = None,
         more: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        """Be ready to start on a ledger that is there; *fault* is one of ``FAULTS``, *more* ends the settings file."""
+        """
+        Be ready to start on a ledger that is there.
+
+        Args:
+            fault: One of ``FAULTS``.
+            more: Ends the settings file.
+            env: Variables of its environment.
+        """
+        self._env = {"IOB_PEPPER": PEPPER.decode(), **(env or {})}
         self._settings = folder / "settings.toml"
         self._url, self._simulator_url, self._fault = url, simulator_url, fault
         self.write(venues, more)
@@ -75,6 +84,11 @@ class Service:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def log(self) -> bytes:
+        """Give all that it has said so far."""
+        return self._log.read_bytes()
+
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give its log's lines of this event so far."""
         whole = self._log.read_bytes().rpartition(b"\n")[0].splitlines()
@@ -94,7 +108,7 @@ class Service:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *(broken if self._fault else ["-m", "service", *arguments]),
-                env=environment | {"IOB_PEPPER": PEPPER.decode()},
+                env=environment | self._env,
                 stdout=log,
                 stderr=log,
             )

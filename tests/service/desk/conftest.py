@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from service.ledger.sqlite import SqliteLedger
@@ -9,8 +11,9 @@ from tests.service.desk.desk_room import COINBASE, KRAKEN, PLENTY, Room
 
 
 @pytest.fixture
-async def ledger(tmp_path):
-    ledger = SqliteLedger.open(tmp_path / "ledger.db", "simulated", PLENTY)
+async def ledger(tmp_path, empty_ledger):
+    path = shutil.copy(empty_ledger, tmp_path / "ledger.db")
+    ledger = SqliteLedger.open(path, "simulated", PLENTY)
     yield ledger
     await ledger.close()
 

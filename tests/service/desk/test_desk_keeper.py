@@ -25,7 +25,8 @@ from tests.service.desk.desk_room import BUY_ONE, LOWER, Wrapped, order
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """The keeper looks as often as it can."""
-    monkeypatch.setattr(keeper_module, "TEND_EVERY_S", 0.001)
+    for name in ("TEND_EVERY_S", "KEYS_EVERY_S", "USES_EVERY_S"):
+        monkeypatch.setattr(keeper_module, name, 0.001)
 
 
 class Failing(Wrapped):
@@ -199,6 +200,79 @@ async def test_keys_of_a_shared_record_come_and_go(room):
         assert await until(accepted)
         await room.ledger.revoke_key(key.key_id, datetime.now(UTC))
         assert await until(refused)
+
+
+async def test_revocation_elsewhere_waits_for_nothing_slow(room):
+    """
+    A record that takes its time over takings does not keep a key in force that another process has revoked.
+    """
+    ring = KeyRing(b"p" * 32, "simulated")
+    text, key = ring.make("alice", ["quote"], datetime.now(UTC))
+    await room.ledger.add_key(key)
+    slow, go_on = Shared(room.ledger), asyncio.Event()
+
+    async def keep_lots(lots):
+        await go_on.wait()
+
+    slow.keep_lots = keep_lots
+    room.floor.ledger = slow
+    async with kept(room, ring):
+
+        async def accepted():
+            return ring.check(text) is not None
+
+        async def refused():
+            return ring.check(text) is None
+
+        assert await until(accepted)
+        await room.ledger.revoke_key(key.key_id, datetime.now(UTC))
+        assert await until(refused)
+        go_on.set()
+
+
+async def test_uses_of_keys_are_written_down(room):
+    """
+    When a key was last used is on record soon after, and at once when the service ends.
+    """
+    ring = KeyRing(b"p" * 32, "simulated")
+    text, key = ring.make("alice", ["quote"], datetime.now(UTC))
+    await room.ledger.add_key(key)
+    ring.hold([key])
+
+    async def on_record():
+        return (await room.ledger.keys())[0].last_used_at
+
+    async with kept(room, ring):
+        ring.check(text)
+        first = await until(on_record)
+    ring.check(text)
+    async with kept(room, ring):
+        pass
+
+    assert first is not None and first < await on_record()
+
+
+async def test_uses_of_keys_that_cannot_be_written_down_are_not_lost(room):
+    """
+    They are written once the record can be reached again.
+    """
+    ring = KeyRing(b"p" * 32, "simulated")
+    text, key = ring.make("alice", ["quote"], datetime.now(UTC))
+    await room.ledger.add_key(key)
+    ring.hold([key])
+    failing = Failing(room.ledger, "note_key_uses", Unavailable("ledger_unavailable", "no"))
+    room.floor.ledger = failing
+
+    async def on_record():
+        return (await room.ledger.keys())[0].last_used_at
+
+    with capture_logs() as logs:
+        async with kept(room, ring):
+            ring.check(text)
+            assert await until(logged(logs, "keeper.waits"))
+            assert await on_record() is None
+            failing.failing = False
+            assert await until(on_record)
 
 
 async def test_head_of_the_journal_is_logged(room, monkeypatch):

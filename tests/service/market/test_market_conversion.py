@@ -209,7 +209,7 @@ def test_a_venue_by_itself_has_the_stable_pair_to_itself():
     assert "kraken" == bought.best_single_venue.venue
     alone = price(market.book(), BUY, ask("1"))
     assert alone.best_single_venue.saving_bps == 0
-    by_itself = market.book().asks.by_itself(market.book().asks.venues[1])
+    by_itself = market.book().asks.alone[1]
     assert price_text(by_itself.prices[0]) == "100.200200201"
 
 

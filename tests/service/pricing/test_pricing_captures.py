@@ -60,7 +60,7 @@ def as_sent(rows):
     }
 
 
-@pytest.fixture(params=[(number, base) for number in (1, 2) for base in ("BTC", "ETH")], ids=str)
+@pytest.fixture(scope="module", params=[(number, base) for number in (1, 2) for base in ("BTC", "ETH")], ids=str)
 def capture(request, recorded):
     """The market in fractions and the sources in decimals, out of one capture."""
     number, base = request.param
