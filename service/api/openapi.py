@@ -111,7 +111,9 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
         for parameter in parameters:
             given = asked.get(parameter["in"], {})
             if parameter["name"] in given:
-                parameter["example"] = given[parameter["name"]]
+                text = given[parameter["name"]]
+                whole = parameter["schema"].get("type") == "integer"
+                parameter["example"] = int(text) if whole else text
         return [*parameters, "X-Request-Id"]
 
     def _body(self, name: str, schema: Any, elsewhere: Sequence[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _DOCS_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 @needs(None)
 @docs(security=[])
-@operation("Check life", "200 while the process runs.", answers.HealthSchema, ())
+@operation("Check life", "200 while the process runs.", answers.HealthSchema, ("unknown_parameter",))
 async def get_healthz(request: web.Request) -> web.Response:
     """Answer ``GET /healthz``."""
     return json_answer({"status": "alive"})
@@ -42,7 +42,7 @@ async def get_healthz(request: web.Request) -> web.Response:
     "Check readiness",
     "200 if every symbol has enough live venues, else 503 with every venue's reason.",
     answers.ReadinessSchema,
-    ("no_fresh_market_data", "shutting_down"),
+    ("unknown_parameter", "no_fresh_market_data", "shutting_down"),
 )
 async def get_readyz(request: web.Request) -> web.Response:
     """Answer ``GET /readyz``."""

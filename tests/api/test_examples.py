@@ -281,3 +281,14 @@ def test_every_operation_shows_its_success():
                     for example in examples.values():
                         hold_to(media["schema"], example["value"])
     assert shown > 50
+
+
+def test_examples_of_parameters_keep_to_their_schemas():
+    """
+    What a parameter is shown with is of its own kind.
+    """
+    for item in document()["paths"].values():
+        for operation in item.values():
+            for parameter in operation["parameters"]:
+                if "example" in parameter:
+                    hold_to(parameter["schema"], parameter["example"])
