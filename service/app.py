@@ -13,7 +13,6 @@ from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic_ns
 from typing import Protocol
 
 import structlog
@@ -21,7 +20,7 @@ from aiohttp import web
 from aiohttp_apispec import validation_middleware
 
 from exchanges.board import Board
-from exchanges.clock import MS, Clock, SystemClock
+from exchanges.clock import Clock, SystemClock
 from exchanges.errors import RecordingError, VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recording import Recording
@@ -39,7 +38,7 @@ from service.api.parsing import BODY_MAX_BYTES
 from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
-from service.api.server import Room, Runner
+from service.api.server import ADMISSION, Room, Runner
 from service.api.stream import close_streams, open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.accounts import RiskLimits
@@ -60,8 +59,6 @@ from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
 
-FEEL_EVERY_MS = 10
-ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 FINISHED_WITHIN_S = 7.0
 """So long is waited at the end for what is under way: longer than a body may take, or the record."""
 CUT_AFTER_S = 1.0
@@ -195,7 +192,7 @@ def create_app(
     guard = Guard(ring)
     guard.serve(*_door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
-    admission = Admission()
+    admission = Admission(lambda taken_in: asyncio.get_running_loop().call_soon(taken_in))
     app = web.Application(
         middlewares=[contract(guard, admission, lambda: floor.closing), validation_middleware],
         client_max_size=BODY_MAX_BYTES,
@@ -225,23 +222,7 @@ def create_app(
     )
     app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
     open_streams(app, ring)
-    app.cleanup_ctx.append(_feeling)
     return app
-
-
-async def _feeling(app: web.Application) -> AsyncIterator[None]:
-    """Let the admission feel how late the event loop is, for as long as the application runs."""
-
-    async def feel() -> None:
-        while True:
-            due_ns = monotonic_ns() + FEEL_EVERY_MS * MS
-            await asyncio.sleep(FEEL_EVERY_MS / 1_000)
-            now_ns = monotonic_ns()
-            app[ADMISSION].feel(now_ns - due_ns, now_ns)
-
-    task = asyncio.create_task(feel(), name="feeling")
-    yield
-    await _cancelled(task)
 
 
 def _switched_on(settings: Settings) -> list[str]:

@@ -19,7 +19,8 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from service.api.problems import CONTENT_TYPE, problem
+from service.api.admission import AHEAD_MAX
+from service.api.problems import CODES, CONTENT_TYPE, problem
 
 if TYPE_CHECKING:
     from service.api.server import Server
@@ -40,6 +41,8 @@ PIPELINED_MAX: Final = 8
 """Requests that may wait behind the one being answered; what comes then is not read before some are answered."""
 DISCARDED_MAX_BYTES: Final = 1024 * 1024
 """Of a body that nobody wants, so much is read and thrown away for its client to see the answer."""
+
+_QUOTES: Final = (b"GET /quote?", b"GET /v1/quote?")
 
 HEAD, BODY, ANSWER = "heads", "bodies", "answers"
 
@@ -70,14 +73,19 @@ def refuse(code: str, status: int, error: BaseException | None) -> web.Response:
 
 def turn_away(transport: asyncio.WriteTransport) -> None:
     """Answer that there are too many connections, whatever is asked, and close."""
+    transport.write(overloaded("there are too many connections", "Connection: close\r\n"))
+    transport.close()
+
+
+def overloaded(detail: str, more: str = "") -> bytes:
+    """Write the answer that costs least, for whatever was asked; *more* are whole lines of its head."""
     request_id = secrets.token_hex(8)
-    body = problem("overloaded", "there are too many connections", request_id)
+    body = problem("overloaded", detail, request_id)
     head = (
         f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        f"X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+        f"X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nRetry-After: 1\r\n{more}\r\n"
     )
-    transport.write(head.encode() + body)
-    transport.close()
+    return head.encode() + body
 
 
 class Connection(RequestHandler):
@@ -91,11 +99,11 @@ class Connection(RequestHandler):
         "_group",
         "_head_bytes",
         "_head_since",
-        "arrived_ns",
+        "ahead",
     )
 
-    arrived_ns: int
-    """When the latest bytes came (``time.monotonic_ns``)."""
+    ahead: int
+    """How much came before the latest bytes, at the same look of the loop."""
 
     def __init__(self, manager: Server, **options: Any) -> None:
         """Belong to a server."""
@@ -109,7 +117,7 @@ class Connection(RequestHandler):
         self._body_since = 0.0
         self._answer_since: float | None = None
         self._closing_since: float | None = None
-        self.arrived_ns = 0
+        self.ahead = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many of them."""
@@ -132,7 +140,14 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Let aiohttp parse what came, and note what the client owes from now on."""
-        self.arrived_ns = monotonic_ns()
+        server: Any = self._manager
+        now_ns = monotonic_ns()
+        self.ahead = server.admission.arrive(now_ns)
+        if self.ahead >= AHEAD_MAX["quote"] and self._is_quote(data):
+            if not server.admission.admits("quote", self.ahead, now_ns):
+                server.shed += 1
+                cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
+                return
         body, count = self._body, self._request_count
         if self._payload_parser is not None or self._close:
             super().data_received(data)
@@ -146,6 +161,11 @@ class Connection(RequestHandler):
                 self._break_off(body)
         elif data and not self._upgraded:
             self._owes_head(len(data))
+
+    def _is_quote(self, data: bytes) -> bool:
+        """Tell whether bytes are one whole request for a quote, on a connection with nothing else to do."""
+        idle = not self._request_in_progress and not self._messages and not self._head_bytes and self._body is None
+        return idle and data.startswith(_QUOTES) and data.find(b"\r\n\r\n") == len(data) - 4
 
     def _begun(self, received: int, requests: int) -> None:
         """Look at requests whose heads are whole, and at the last one's body."""

@@ -111,7 +111,7 @@ async def _answer(
         raise failed
     target = request.match_info.handler
     scopes, schemas = getattr(target, "__scopes__", ()), getattr(target, "__schemas__", ())
-    if scopes and not admission.admits(target.__kind__, request.protocol.arrived_ns, monotonic_ns()):  # type: ignore[attr-defined]
+    if scopes and not admission.admits(target.__kind__, request.protocol.ahead, monotonic_ns()):  # type: ignore[attr-defined]
         # Before all else: what it would be refused for, or granted, costs the time that is missing.
         raise Unavailable("overloaded", CODES["overloaded"].meaning)
     if any(schema["location"] == "json" for schema in schemas):

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from service.api.admission import Admission
 from service.api.connection import (
     BODY_WITHIN_S,
     HEADERS_MAX,
@@ -52,12 +53,18 @@ class Room:
     is_proxy: Callable[[str], bool] = field(default=lambda address: False)
 
 
+ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
+
+
 class Server(web.Server):
     """A server that makes our connections, and knows them all."""
 
-    def __init__(self, handler: Any, room: Room, **options: Any) -> None:
-        """Have room for so many."""
+    def __init__(self, handler: Any, room: Room, admission: Admission, **options: Any) -> None:
+        """Have room for so many connections, and admit what *admission* does."""
         super().__init__(handler, **options)
+        self.admission = admission
+        self.shed = 0
+        """Requests that were sent away without a look, since the latest sweep."""
         self._room = room
         self._total = affordable(room.total)
         self._open = 0
@@ -104,6 +111,9 @@ class Server(web.Server):
             if cut.total() % _CUT_AT_ONCE == 0:
                 await asyncio.sleep(_BETWEEN_CUTS_S)
         turned_away, self._turned_away = self._turned_away, 0
+        if self.shed:
+            log.warning("requests.shed", count=self.shed)
+            self.shed = 0
         if cut or turned_away:
             log.warning(
                 "connections.cut",
@@ -189,7 +199,7 @@ class Runner(web.AppRunner):
                 response.force_close()
             return response
 
-        return Server(answer, self._room, request_factory=made.request_factory, **made._kwargs)
+        return Server(answer, self._room, self.app[ADMISSION], request_factory=made.request_factory, **made._kwargs)
 
 
 def affordable(wanted: int) -> int:

@@ -2,108 +2,119 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
-
 import pytest
 
-from service.api.admission import INTERVAL_NS, MS, REQUESTS_MIN, TARGET_NS, WAIT_MAX_NS, Admission
-from service.app import ADMISSION
+from service.api import admission as admission_module
+from service.api.admission import AHEAD_MAX, INTERVAL_NS, MS, Admission
+from service.api.server import ADMISSION
 
-LATE_NS = TARGET_NS + MS
-
-
-def late_since(began_ns, until_ns, asked=REQUESTS_MIN):
-    """Give an admission to which nothing has come in time since then, with so many requests each time."""
-    admission = Admission()
-    for now_ns in range(began_ns, until_ns + 1, 10 * MS):
-        for _ in range(asked):
-            admission.admits("quote", now_ns, now_ns)
-        admission.feel(LATE_NS, now_ns)
-    return admission
+CROWD = AHEAD_MAX["quote"] + 1
 
 
-def test_burst_is_no_overload():
+class Looks:
+    """An admission, and the looks of its loop at what has come."""
+
+    def __init__(self):
+        self._later = []
+        self.admission = Admission(self._later.append)
+
+    def look(self, count, now_ns):
+        """Let so many come together; gives what each is told."""
+        ahead = [self.admission.arrive(now_ns) for _ in range(count)]
+        for taken_in in self._later:
+            taken_in()
+        self._later.clear()
+        return ahead
+
+    def crowds(self, since_ns, until_ns):
+        """Let a crowd come at every look."""
+        for now_ns in range(since_ns, until_ns + 1, 10 * MS):
+            self.look(CROWD, now_ns)
+
+
+@pytest.fixture
+def looks():
+    return Looks()
+
+
+def test_each_is_told_how_many_came_before_it_at_the_same_look(looks):
     """
-    What is late for less than an interval is worked off, all of it.
+    The next look begins anew.
     """
-    admission = late_since(0, INTERVAL_NS)
+    assert [[0, 1, 2], [0, 1]] == [looks.look(3, 0), looks.look(2, 0)]
 
-    assert admission.admits("quote", 0, INTERVAL_NS)
-    assert not admission.overloaded(INTERVAL_NS)
+
+def test_burst_is_no_overload(looks):
+    """
+    A crowd for less than an interval is worked off, all of it.
+    """
+    looks.crowds(0, INTERVAL_NS)
+
+    assert not looks.admission.overloaded(INTERVAL_NS)
+    assert looks.admission.admits("quote", 10_000, INTERVAL_NS)
 
 
 @pytest.mark.parametrize(
-    ("kind", "waited_ns", "admitted"),
+    ("kind", "ahead", "admitted"),
     [
         ("quote", 0, True),
-        ("quote", TARGET_NS, True),
-        ("quote", LATE_NS, False),
-        # An order is worth waiting for.
-        ("execute", LATE_NS, True),
-        ("execute", 20 * TARGET_NS, True),
-        ("execute", 20 * TARGET_NS + 1, False),
+        ("quote", AHEAD_MAX["quote"] - 1, True),
+        ("quote", AHEAD_MAX["quote"], False),
+        # Orders come before prices.
+        ("execute", AHEAD_MAX["quote"], True),
+        ("execute", AHEAD_MAX["execute"] - 1, True),
+        ("execute", AHEAD_MAX["execute"], False),
     ],
 )
-def test_overload_sends_away_what_has_waited(kind, waited_ns, admitted):
+def test_overload_sends_away_what_came_after_too_many(looks, kind, ahead, admitted):
     """
-    Prices after the target, orders twenty times as late; what has just come is answered.
-    """
-    now_ns = 10 * INTERVAL_NS
-    admission = late_since(0, now_ns)
-
-    assert admission.overloaded(now_ns)
-    assert admitted == admission.admits(kind, now_ns - waited_ns, now_ns)
-
-
-def test_one_moment_in_time_ends_the_overload():
-    """
-    As soon as the loop is in time again, everything is admitted.
+    Of each look, so many are answered; orders in far greater number.
     """
     now_ns = 10 * INTERVAL_NS
-    admission = late_since(0, now_ns)
-    admission.feel(TARGET_NS, now_ns)
+    looks.crowds(0, now_ns)
 
-    assert admission.admits("quote", 0, now_ns)
+    assert looks.admission.overloaded(now_ns)
+    assert admitted == looks.admission.admits(kind, ahead, now_ns)
 
 
-def test_lateness_without_a_queue_is_no_overload():
+def test_one_look_without_a_crowd_ends_the_overload(looks):
     """
-    A slow machine with few requests answers all of them, late as it may be.
+    As soon as there is less to do, everything is admitted.
     """
     now_ns = 10 * INTERVAL_NS
-    admission = late_since(0, now_ns, asked=REQUESTS_MIN - 1)
+    looks.crowds(0, now_ns)
+    looks.look(CROWD - 1, now_ns)
 
-    assert admission.admits("quote", 0, now_ns)
+    assert looks.admission.admits("quote", 10_000, now_ns)
 
 
-def test_one_long_stall_is_no_overload():
+def test_quiet_time_ends_the_overload(looks):
     """
-    After a pause of seconds, for whatever reason, what has come meanwhile is answered.
+    A crowd that comes after a pause is a burst again.
     """
-    admission = Admission()
-    admission.feel(0, 0)
-    for _ in range(REQUESTS_MIN):
-        assert admission.admits("quote", 10 * MS, 50 * INTERVAL_NS)
-    admission.feel(50 * INTERVAL_NS, 50 * INTERVAL_NS)
+    now_ns = 10 * INTERVAL_NS
+    looks.crowds(0, now_ns)
+    later_ns = now_ns + INTERVAL_NS + MS
+    looks.look(CROWD, later_ns)
 
-    assert admission.admits("quote", 10 * MS, 50 * INTERVAL_NS + MS)
+    assert not looks.admission.overloaded(later_ns + INTERVAL_NS)
 
 
 async def test_overloaded_service_says_so_and_lives(house, monkeypatch):
     """
-    What has waited too long is refused with a time to come again; life and readiness are told all the same.
+    Prices and orders are refused with a time to come again; life and readiness are told all the same.
     """
-    now_ns = monotonic_ns()
-    admission = late_since(now_ns - 10 * INTERVAL_NS, now_ns)
-    monkeypatch.setattr(house.app[ADMISSION], "overloaded", admission.overloaded)
-    for kind in WAIT_MAX_NS:
-        monkeypatch.setitem(WAIT_MAX_NS, kind, -1)
-    quote, order = await house.quote(), await house.buy()
+    monkeypatch.setattr(house.app[ADMISSION], "overloaded", lambda now_ns: True)
+    for kind in AHEAD_MAX:
+        monkeypatch.setitem(admission_module.AHEAD_MAX, kind, 0)
+    quote, order, book = await house.quote(), await house.buy(), await house.get("/v1/book?symbol=BTC/USDT")
     life, ready = await house.get("/healthz", key=None), await house.get("/readyz", key=None)
 
-    assert [(503, "overloaded", "1")] * 2 == [
-        (reply.status, reply.code, reply.headers["Retry-After"]) for reply in (quote, order)
+    assert [(503, "overloaded", "1")] * 3 == [
+        (reply.status, reply.code, reply.headers["Retry-After"]) for reply in (quote, order, book)
     ]
     assert (200, 200) == (life.status, ready.status)
     monkeypatch.undo()
     assert (200, 201) == ((await house.quote()).status, (await house.buy()).status)
+    # Quotes were not even read; the log tells how many.
+    assert ["POST", "GET"] == [line["method"] for line in house.lines("request") if line["status"] == 503]
