@@ -129,7 +129,7 @@ class _Rig:
             self._unexpected += [status for status in statuses if status not in (200, 401, _OVERLOADED)]
             # Nothing granted before, or nothing refused after, would say nothing.
             self._unexpected += [] if one.last_success() and 401 in later else [0]
-        await asyncio.wait(streams, timeout=2 * STREAMS_CLOSED_WITHIN_S)
+        await asyncio.wait(streams, timeout=max(0.0, revoked_at + STREAMS_CLOSED_WITHIN_S - time.monotonic()))
         for one in streams:
             closed = one.done() and not one.exception()
             self._closed_after_s.append(one.result() - revoked_at if closed else float("inf"))
