@@ -19,7 +19,6 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from service.api.admission import AHEAD_MAX
 from service.api.problems import CODES, CONTENT_TYPE, problem
 
 if TYPE_CHECKING:
@@ -143,11 +142,10 @@ class Connection(RequestHandler):
         server: Any = self._manager
         now_ns = monotonic_ns()
         self.ahead = server.admission.arrive(now_ns)
-        if self.ahead >= AHEAD_MAX["quote"] and self._is_quote(data):
-            if not server.admission.admits("quote", self.ahead, now_ns):
-                server.shed += 1
-                cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
-                return
+        if not server.admission.admits("quote", self.ahead, now_ns) and self._is_quote(data):
+            server.shed += 1
+            cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
+            return
         body, count = self._body, self._request_count
         if self._payload_parser is not None or self._close:
             super().data_received(data)
