@@ -119,7 +119,9 @@ def test_answers_name_their_headers():
             assert "X-Request-Id" in named
             assert (status == "401") == ("WWW-Authenticate" in named)
             assert (status in ("429", "503") or "execution_in_progress" in codes) == ("Retry-After" in named)
-            limited = operation["security"] and {} not in operation["security"] and status not in ("401", "403", "413", "415")
+            limited = (
+                operation["security"] and {} not in operation["security"] and status not in ("401", "403", "413", "415")
+            )
             assert (2 if limited else 0) == len({"RateLimit", "RateLimit-Policy"} & named), (path, status)
     execute = document()["paths"]["/execute"]["post"]
     assert "Idempotent-Replayed" in execute["responses"]["200"]["headers"]

@@ -76,10 +76,10 @@ def _agree_on_quote(query: dict[str, Any]) -> None:
 
 
 def _use_venues(asked: dict[str, Any]) -> None:
-    """Name venues that there are, as many as were named, in the same form."""
+    """Name venues that there are, in the same form: two, without which nothing is firm, or as many as were named."""
     for name, known in (("venues", ANY_SYMBOL["only"]), ("exclude_venues", ANY_SYMBOL["not"])):
         if name in asked:
-            count = len(asked[name] if isinstance(asked[name], list) else asked[name].split(","))
+            count = max(2, len(asked[name] if isinstance(asked[name], list) else asked[name].split(",")))
             asked[name] = list(known[:count]) if isinstance(asked[name], list) else ",".join(known[:count])
 
 
