@@ -154,6 +154,10 @@ LINKS: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]] = {
     ("list_entries", 200): {
         "next_page": {"operationId": "list_entries", "parameters": {"cursor": "$response.body#/next_cursor"}},
     },
+    ("create_key", 201): {
+        "revoke": {"operationId": "revoke_key", "parameters": {"id": "$response.body#/id"}},
+        "rotate": {"operationId": "rotate_key", "parameters": {"id": "$response.body#/id"}},
+    },
     ("open_account", 201): {
         "deposit": {"operationId": "deposit", "parameters": {"account": "$response.body#/account"}},
         "reset": {"operationId": "reset_account", "parameters": {"account": "$response.body#/account"}},

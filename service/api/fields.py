@@ -337,7 +337,8 @@ class WholeNumber(Milliseconds):
 
     def read(self, value: Any) -> int | None:
         """Give the number, or None if it is none of these."""
-        return 0 if isinstance(value, JsonNumber) and value.text == "0" and not self._least else super().read(value)
+        zero = isinstance(value, JsonNumber) and re.fullmatch(r"-?0(\.0{1,9})?", value.text, re.ASCII)
+        return 0 if zero and not self._least else super().read(value)
 
 
 class Label(_Text):

@@ -83,7 +83,9 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
             "tags": [tag_of(path)],
             "summary": data["summary"],
             "description": data["description"],
-            "security": [{scheme: list(scopes)} for scheme in ("header", "bearer")] if scopes else [],
+            "security": [{scheme: list(scopes)} for scheme in ("header", "bearer")]
+            if scopes
+            else data.get("security", []),
             "parameters": self._parameters(name, data, path) + (["Idempotency-Key"] if named else []),
         }
         for schema in data["schemas"]:

@@ -564,7 +564,7 @@ async def test_pages_give_every_execution_once_newest_first(house, limit):
         ("since=2026-11-01T12:03:00Z", "ed"),
         ("since=2026-11-01T12:03:00.000001Z", "e"),
         ("since=2026-11-01T14:03:00%2B02:00", "ed"),
-        ("since=0999-01-01T00:00:00Z", "edcba"),
+        ("since=1000-01-01T00:00:00Z", "edcba"),
         ("since=2027-01-01T00:00:00Z", ""),
         ("status=filled&symbol=BTC/USDT&since=2026-11-01T12:01:00Z", "e"),
     ],

@@ -96,6 +96,7 @@ BODIES = {
     ],
     requests.AccountBody: [{"account": "alice"}],
     requests.DepositBody: [{"asset": "USDT", "amount": "5"}],
+    requests.RotateBody: [{"overlap_ms": 0}],
 }
 QUERIES = {
     requests.QuoteQuery: ("/quote", {"symbol": "BTC/USDT", "quantity": "1", "side": "buy"}),

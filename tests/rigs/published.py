@@ -48,21 +48,21 @@ async def schemathesis(
     finally:
         demo.send_signal(signal.SIGTERM)
         await demo.wait()
-    statuses = Counter(
-        (line["status"], line.get("code"))
+    refusals = Counter(
+        line["code"]
         for line in map(json.loads, log.read_bytes().splitlines())
         if line["event"] == "request" and line["status"] >= 500 and line["route"] != "/readyz"
     )
-    unavailable = statuses.pop((503, "no_fresh_market_data"), 0)
+    server_errors = refusals.pop("internal_error", 0)
     failures = [f"{one['code']} {one['title']}: {', '.join(one['operations'])}" for one in report["failures"]]
     return {
-        "ok": report["complete"] and not failures and not report["errors"] and not statuses,
+        "ok": report["complete"] and not failures and not report["errors"] and not server_errors,
         "operations": report["operations"]["tested"],
         "cases": report["test_cases"]["generated"],
         "failures": failures,
         "errors": report["errors"],
-        "server_errors": statuses.total(),
-        "without_books": unavailable,
+        "server_errors": server_errors,
+        "unavailable": dict(refusals),  # On a machine that is busy with other things: 503, and what for.
     }
 
 
