@@ -252,14 +252,15 @@ class _Router:
 
     def _not_worse_than_one(self, best: _Found) -> _Found:
         """Use one venue only, where that is better."""
-        quantity, (shortfall, cost) = self._quantity, best.worth
+        quantity = self._quantity
         for number, (venue, most) in enumerate(zip(self._venues, self._most, strict=True)):
+            shortfall, cost = best.worth
             if not shortfall and venue.costs[0] * quantity >= cost:
                 continue  # Even all of it at the best price would be no better.
-            if taken := alone(venue, quantity, most):
+            taken = alone(venue, quantity, most)
+            if taken and quantity - taken <= shortfall:
                 worth = _Worth(quantity - taken, venue.cost(taken))
                 best = _better(best, _Found(worth, _with((0,) * len(self._venues), number, taken)))
-                shortfall, cost = best.worth
         return best
 
 
