@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from service import logs
+from service.log_lines import LINES_TOGETHER_MAX
 
 ROOT = Path(__file__).parent.parent
 KEY = "iob_live_a1b2c3d4e5_" + "S3cret" * 8
@@ -765,6 +766,58 @@ def test_full_disk_does_not_reach_the_caller(buffering: int) -> None:
         structlog.get_logger().info("x" * 100)
     with pytest.raises(OSError, match="No space") if buffering else Path(os.devnull).open():
         stream.close()
+
+
+class Counting(io.BytesIO):
+    """A stream that counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        """Count."""
+        self.writes += 1
+        return super().write(data)
+
+
+def test_lines_of_one_turn_of_the_loop_are_written_together_and_in_order() -> None:
+    """
+    A busy loop asks the system once for many lines; a warning waits for nothing, nor does what was logged before it.
+    """
+    stream = Counting()
+    logs.configure("json", "info", stream)
+    log = structlog.get_logger()
+
+    async def turns() -> list[int]:
+        seen = []
+        for number in range(3):
+            log.info("a", n=number)
+        seen.append(len(parsed(stream.getvalue())))
+        await asyncio.sleep(0)
+        seen.append(len(parsed(stream.getvalue())))
+        log.info("a", n=3)
+        log.warning("a", n=4)
+        seen.append(len(parsed(stream.getvalue())))
+        for number in range(5, 5 + LINES_TOGETHER_MAX):
+            log.info("a", n=number)
+        seen.append(len(parsed(stream.getvalue())))
+        log.info("a", n=5 + LINES_TOGETHER_MAX)
+        return seen
+
+    assert [0, 3, 5, 5 + LINES_TOGETHER_MAX] == asyncio.run(turns())
+    assert list(range(6 + LINES_TOGETHER_MAX)) == [line["n"] for line in parsed(stream.getvalue())]
+    assert 5 == stream.writes
+
+
+def test_lines_that_wait_when_the_process_ends_are_written() -> None:
+    """
+    A loop that is abandoned has left its last lines behind; they are written on the way out.
+    """
+    code = "import asyncio, structlog\nfrom service import logs\nlogs.configure('json', 'info')\n"
+    code += "async def end():\n    structlog.get_logger().info('last')\n    raise SystemExit(3)\n"
+    code += "loop = asyncio.new_event_loop()\nloop.run_until_complete(end())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False)
+
+    assert (3, ["last"]) == (ended.returncode, [line["event"] for line in parsed(ended.stdout)])
 
 
 def test_threads_do_not_mix_their_lines() -> None:

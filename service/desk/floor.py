@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -103,7 +103,7 @@ class Floor:
     def now(self) -> datetime:
         """Give the time, cut to what answers show, so that what is shown is what counts."""
         moment = self.clock.utc()
-        return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
+        return moment - timedelta(microseconds=moment.microsecond % 1_000)
 
     def look(self, symbol: str, account: str, chosen: Collection[str] | None = None) -> Snapshot | NoBook:
         """Look at the market once, net of what is taken; what is seen here is what is checked, priced and filled."""

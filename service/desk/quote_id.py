@@ -7,6 +7,7 @@ the server no memory and is honoured by every process that shares the key.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from service.pricing.bounds import Ask
 _PREFIX = "q2"
 QUOTE_ID_LENGTH_MAX = 4_096
 NONCE_BYTES = 16
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +125,4 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode()

@@ -277,11 +277,11 @@ def price(book: ConsolidatedBook, side: Side, ask: Ask, markup_rate: int = 0) ->
         markup_rate: The desk's margin, a rate of the notional.
     """
     spread, stopped_by = fill(book, side, ask, markup_rate)
-    legs = [
-        Leg(venue, venue.amounts(taken, markup_rate))
-        for venue, taken in zip(book.side(side).venues, spread.quantities, strict=True)
-        if taken
-    ]
+    sources = [(venue, taken) for venue, taken in zip(book.side(side).venues, spread.quantities, strict=True) if taken]
+    if markup_rate or spread.amounts is None:
+        legs = [Leg(venue, venue.amounts(taken, markup_rate)) for venue, taken in sources]
+    else:
+        legs = [Leg(venue, amounts) for (venue, _), amounts in zip(sources, spread.amounts, strict=True)]
     legs.sort(key=_first_cost)
     markup = sum([leg.amounts.markup for leg in legs]) if markup_rate else 0
     return SideQuote(book, side, ask, spread, tuple(legs), stopped_by, markup, markup_rate)

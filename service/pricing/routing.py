@@ -19,7 +19,7 @@ from typing import NamedTuple
 from exchanges.book import Side
 from service.accounting import NOTIONAL, RATED_NOTIONAL, up
 from service.market.book import BookSide
-from service.market.side import VenueSide
+from service.market.side import Amounts, VenueSide
 from service.pricing.sweep import Quantities, adjusted, sweep
 
 NODES_MAX = 64
@@ -35,7 +35,8 @@ class Spread(NamedTuple):
     What each venue of a side gives, in the side's order, and what it comes to.
 
     ``quantity`` is the sum of ``quantities``; ``notional`` the exact sum of price x quantity, a whole number of
-    10**-36; ``subtotal`` and ``fees`` are money, sums of fills that each rounded for itself.
+    10**-36; ``subtotal`` and ``fees`` are money, sums of fills that each rounded for itself.  ``amounts`` are those of
+    the venues that give something, without a markup, where they have been looked up.
     """
 
     quantities: Quantities
@@ -43,6 +44,7 @@ class Spread(NamedTuple):
     notional: int
     subtotal: int
     fees: int
+    amounts: Sequence[Amounts] | None = None
 
 
 def route(side: BookSide, quantity: int, most: Quantities | None = None) -> Spread:
@@ -102,15 +104,14 @@ def _refusing(venues: Sequence[VenueSide], quantities: Quantities) -> int | None
 
 def spread_of(venues: Sequence[VenueSide], quantities: Quantities) -> Spread:
     """Sum up what quantities per venue come to."""
+    amounts = [venue.amounts(taken) for venue, taken in zip(venues, quantities, strict=True) if taken]
     quantity = notional = subtotal = fees = 0
-    for venue, taken in zip(venues, quantities, strict=True):
-        if taken:
-            _, _, _, venue_notional, venue_subtotal, fee, _ = venue.amounts(taken)
-            quantity += taken
-            notional += venue_notional
-            subtotal += venue_subtotal
-            fees += fee
-    return Spread(quantities, quantity, notional, subtotal, fees)
+    for taken, _, _, venue_notional, venue_subtotal, fee, _ in amounts:
+        quantity += taken
+        notional += venue_notional
+        subtotal += venue_subtotal
+        fees += fee
+    return Spread(quantities, quantity, notional, subtotal, fees, amounts)
 
 
 def alone(venue: VenueSide, quantity: int, most: int) -> int:
@@ -252,14 +253,15 @@ class _Router:
 
     def _not_worse_than_one(self, best: _Found) -> _Found:
         """Use one venue only, where that is better."""
-        quantity, (shortfall, cost) = self._quantity, best.worth
+        quantity = self._quantity
         for number, (venue, most) in enumerate(zip(self._venues, self._most, strict=True)):
+            shortfall, cost = best.worth
             if not shortfall and venue.costs[0] * quantity >= cost:
                 continue  # Even all of it at the best price would be no better.
-            if taken := alone(venue, quantity, most):
+            taken = alone(venue, quantity, most)
+            if taken and quantity - taken <= shortfall:
                 worth = _Worth(quantity - taken, venue.cost(taken))
                 best = _better(best, _Found(worth, _with((0,) * len(self._venues), number, taken)))
-                shortfall, cost = best.worth
         return best
 
 

@@ -119,6 +119,30 @@ def test_book_goes_stale_when_it_is_read_not_when_somebody_notices(market, clock
     )  # fmt: skip
 
 
+def test_board_stands_as_it_did_until_it_is_told_something_or_a_book_ages_out(market, clock):
+    """
+    Who keeps what he made of the sources may use it as long as the number is the same: only ages differ then.
+    """
+    standing = lambda: market.board.standing(clock.now_ns())  # noqa: E731
+    market.show("kraken 1000, okx 1000")
+    first = standing()
+    kraken = market.sources["kraken"]
+    market.beat(300)
+    assert first == standing()
+    assert market.sources["kraken"] == kraken.at(clock.now_ns())
+
+    market.show("kraken 1001")
+    second = standing()
+    assert first != second == standing()
+
+    market.beat(6_000)
+    assert second != standing() == standing()
+    assert "stale stale" == f"{market.sources['kraken'].state} {market.sources['okx'].state}"
+    clock.advance(10_000)
+    stalled = standing()
+    assert second != stalled == standing()
+
+
 def test_symbol_that_a_venue_does_not_trade_loses_its_seat(market):
     """
     A venue without the symbol is no source of it, and no trouble either.

@@ -7,16 +7,20 @@ from fractions import Fraction
 from math import ceil, floor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exchanges.book import decimal, units
 from service.accounting import (
+    FLOAT_DIGITS,
+    amount_texts,
     bps,
     bps_text,
+    decimal_texts,
     down,
     money_text,
     near,
+    near_ratio,
     plain,
     price_text,
     quotient,
@@ -141,6 +145,38 @@ def test_money_is_written_plainly(number, written):
     No exponent, no trailing zeros, no sign of nothing.
     """
     assert written == money_text(number)
+
+
+@given(st.lists(AMOUNTS | st.integers(-2 * FLOAT_DIGITS, 2 * FLOAT_DIGITS) | st.integers(-(10**6), 10**6), max_size=9))
+def test_many_amounts_are_written_as_each_by_itself(amounts):
+    """
+    How many are written together, and how large they are, changes no digit.
+    """
+    assert [money_text(amount) for amount in amounts] == amount_texts(amounts)
+
+
+@given(st.lists(st.tuples(AMOUNTS | st.integers(-(10**14), 10**14), POSITIVE | st.integers(1, 10**20)), max_size=5))
+@example([(10**45, 1), (1, 10**45), (0, 7), (-5, 10**18)])
+@example([(99_999_999_999_949, 10**18), (99_999_999_999_950, 10**18), (100_000_000_000_050, 10**18)])
+def test_quotients_are_written_as_the_decimals_that_they_are(pairs):
+    """
+    A float stands between a quotient and its text only where it gives back all twelve digits.
+    """
+    assert [plain(ratio(*pair)) for pair in pairs] == amount_texts([], [near_ratio(*pair) for pair in pairs])
+
+
+def test_quotient_of_two_negative_amounts_is_that_of_two_positive_ones():
+    """
+    What a short position cost per unit is a price like any other.
+    """
+    assert Decimal("2.5") == quotient(-5, -2) == -quotient(5, -2)
+
+
+def test_decimals_beyond_what_floats_are_written_as_plainly_have_no_exponent():
+    """
+    Tiny and huge ones are written out.
+    """
+    assert ["0.00000001", "0", "-0.0000015", "100000000000000000000"] == decimal_texts([1e-8, 0.0, -1.5e-6, 1e20])
 
 
 @given(AMOUNTS, st.integers(1, 40))
