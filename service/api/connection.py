@@ -42,6 +42,8 @@ DISCARDED_MAX_BYTES: Final = 1024 * 1024
 """Of a body that nobody wants, so much is read and thrown away for its client to see the answer."""
 
 _QUOTES: Final = (b"GET /quote?", b"GET /v1/quote?")
+_NOT_PLAIN: Final = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"close")
+"""What a head may hold, in lower case, of which more comes than the head, or the connection's end."""
 
 HEAD, BODY, ANSWER = "heads", "bodies", "answers"
 
@@ -161,9 +163,13 @@ class Connection(RequestHandler):
             self._owes_head(len(data))
 
     def _is_quote(self, data: bytes) -> bool:
-        """Tell whether bytes are one whole request for a quote, on a connection with nothing else to do."""
-        idle = not self._request_in_progress and not self._messages and not self._head_bytes and self._body is None
-        return idle and data.startswith(_QUOTES) and data.find(b"\r\n\r\n") == len(data) - 4
+        """Tell whether bytes are one whole request for a quote and no more, on a connection that waits for one."""
+        idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes
+        if not idle or not data.startswith(_QUOTES) or data.find(b"\r\n\r\n") != len(data) - 4:
+            return False
+        head = data.lower()
+        # Whatever else a head may ask for is the parser's to read: above all, a body is no next request.
+        return head.find(b" http/1.1\r\n") + 9 == head.find(b"\r\n") and not any(word in head for word in _NOT_PLAIN)
 
     def _begun(self, received: int, requests: int) -> None:
         """Look at requests whose heads are whole, and at the last one's body."""
