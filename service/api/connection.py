@@ -145,8 +145,7 @@ class Connection(RequestHandler):
         now_ns = monotonic_ns()
         self.ahead = server.admission.arrive(now_ns)
         if not server.admission.admits("quote", self.ahead, now_ns) and self._is_quote(data):
-            server.shed += 1
-            cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
+            self._send_away()
             return
         body, count = self._body, self._request_count
         if self._payload_parser is not None or self._close:
@@ -165,11 +164,19 @@ class Connection(RequestHandler):
     def _is_quote(self, data: bytes) -> bool:
         """Tell whether bytes are one whole request for a quote and no more, on a connection that waits for one."""
         idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes
-        if not idle or not data.startswith(_QUOTES) or data.find(b"\r\n\r\n") != len(data) - 4:
+        if not idle or self.unread or not data.startswith(_QUOTES) or data.find(b"\r\n\r\n") != len(data) - 4:
             return False
         head = data.lower()
         # Whatever else a head may ask for is the parser's to read: above all, a body is no next request.
         return head.find(b" http/1.1\r\n") + 9 == head.find(b"\r\n") and not any(word in head for word in _NOT_PLAIN)
+
+    def _send_away(self) -> None:
+        """Answer a quote that was not read; its client has owed nothing, and has as long for the next one as ever."""
+        server: Any = self._manager
+        server.shed += 1
+        self._head_since = None
+        self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
+        cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
 
     def _begun(self, received: int, requests: int) -> None:
         """Look at requests whose heads are whole, and at the last one's body."""

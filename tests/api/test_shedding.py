@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from service.api import admission as admission_module
+from service.api.connection import HEAD_WITHIN_S
 from service.api.server import ADMISSION
 from tests.api.test_connections import ALIVE, connected, until, wire
 
@@ -80,3 +81,34 @@ async def test_plain_quotes_are_sent_away_unread(house, overloaded):
         client.send(ALIVE)
         assert 200 == (await client.answer())[0]
     assert ["/healthz"] == [line["route"] for line in house.lines("request")]
+
+
+async def test_client_that_was_only_sent_away_is_not_cut(house, overloaded):
+    """
+    It has sent its heads in time, whoever has read them.
+    """
+    async with wire(house) as client:
+        client.send(PLAIN)
+        assert 503 == (await client.answer())[0]
+        await house.sweep(HEAD_WITHIN_S + 1)
+        client.send(PLAIN)
+        assert 503 == (await client.answer())[0]
+    assert not house.lines("connections.cut")
+
+
+async def test_client_that_does_not_read_is_not_written_to_for_ever(house, overloaded):
+    """
+    Once its buffers are full it is not read from any more: what it is told of is not kept for it.
+    """
+    async with wire(house) as client:
+        await until(connected(house))
+        client.reader._transport.pause_reading()
+        [(connection, transport)] = house.connections.ours
+        for _ in range(20_000):
+            if not transport.is_reading():
+                break
+            connection.data_received(PLAIN)
+            await asyncio.sleep(0)
+
+        assert not transport.is_reading()
+        assert transport.get_write_buffer_size() < 128 * 1024
