@@ -7,6 +7,7 @@ per request: a connection notes since when its client owes something, and whoeve
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -19,7 +20,7 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from service.api.problems import CODES, CONTENT_TYPE, problem
+from service.api.problems import CODES, CONTENT_TYPE, problem, sane_request_id
 
 if TYPE_CHECKING:
     from service.api.server import Server
@@ -44,6 +45,8 @@ DISCARDED_MAX_BYTES: Final = 1024 * 1024
 _QUOTES: Final = (b"GET /quote?", b"GET /v1/quote?")
 _NOT_PLAIN: Final = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"close")
 """What a head may hold, in lower case, of which more comes than the head, or the connection's end."""
+
+_REQUEST_ID = re.compile(rb"\r\nX-Request-Id:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 HEAD, BODY, ANSWER = "heads", "bodies", "answers"
 
@@ -78,9 +81,10 @@ def turn_away(transport: asyncio.WriteTransport) -> None:
     transport.close()
 
 
-def overloaded(detail: str, more: str = "") -> bytes:
-    """Write the answer that costs least, for whatever was asked; *more* are whole lines of its head."""
-    request_id = secrets.token_hex(8)
+def overloaded(detail: str, more: str = "", asked: bytes = b"") -> bytes:
+    """Write the answer that costs least, for whatever was *asked*; *more* are whole lines of its head."""
+    offered = _REQUEST_ID.search(asked)
+    request_id = sane_request_id("" if offered is None else offered[1].decode("latin-1"))
     body = problem("overloaded", detail, request_id)
     head = (
         f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
@@ -145,7 +149,7 @@ class Connection(RequestHandler):
         now_ns = monotonic_ns()
         self.ahead = server.admission.arrive(now_ns)
         if not server.admission.admits("quote", self.ahead, now_ns) and self._is_quote(data):
-            self._send_away()
+            self._send_away(data)
             return
         body, count = self._body, self._request_count
         if self._payload_parser is not None or self._close:
@@ -170,13 +174,13 @@ class Connection(RequestHandler):
         # Whatever else a head may ask for is the parser's to read: above all, a body is no next request.
         return head.find(b" http/1.1\r\n") + 9 == head.find(b"\r\n") and not any(word in head for word in _NOT_PLAIN)
 
-    def _send_away(self) -> None:
-        """Answer a quote that was not read; its client has owed nothing, and has as long for the next one as ever."""
+    def _send_away(self, data: bytes) -> None:
+        """Answer the quote that *data* asks for; its client owes nothing now, and has its time again for the next."""
         server: Any = self._manager
         server.shed += 1
         self._head_since = None
         self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
-        cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
+        cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning, asked=data))
 
     def _begun(self, received: int, requests: int) -> None:
         """Look at requests whose heads are whole, and at the last one's body."""

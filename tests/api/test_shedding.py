@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -81,6 +82,27 @@ async def test_plain_quotes_are_sent_away_unread(house, overloaded):
         client.send(ALIVE)
         assert 200 == (await client.answer())[0]
     assert ["/healthz"] == [line["route"] for line in house.lines("request")]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"X-Request-Id: mine-1", "mine-1"),
+        (b"x-request-id:  mine.2 ", "mine.2"),
+        (b"X-Request-Id: not sane", None),
+        (b"X-Request-Id: iob_live_ABC", None),
+        (b"Y-X-Request-Id: another", None),
+    ],
+)
+async def test_refusal_bears_the_callers_id(house, overloaded, line, expected):
+    """
+    It is found in the caller's log as well, as with every other answer; one that is not sane is not repeated.
+    """
+    reply = await house.wire(with_line(line))
+
+    assert (503, "overloaded") == (reply.status, reply.code)
+    given = reply.headers["X-Request-Id"]
+    assert expected == given if expected else re.fullmatch("[0-9a-f]{16}", given)
 
 
 async def test_client_that_was_only_sent_away_is_not_cut(house, overloaded):
