@@ -165,6 +165,21 @@ class Connection(RequestHandler):
         elif data and not self._upgraded:
             self._owes_head(len(data))
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Read what came behind a request to change protocols that was declined as all else is read."""
+        declined = self._upgraded and not self._messages and self._payload_parser is None
+        if declined and self._parser is not None:
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+            tail, self._message_tail = self._message_tail, b""
+            if tail:
+                self.data_received(tail)
+            if self._buffer_paused and len(self._messages) < self._max_msg_queue_size:
+                self._resume_reading_if_drained()
+        return await super().finish_response(request, resp, start_time)
+
     def _is_quote(self, data: bytes) -> bool:
         """Tell whether bytes are one whole request for a quote and no more, on a connection that waits for one."""
         idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes

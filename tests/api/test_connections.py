@@ -278,6 +278,55 @@ async def test_body_that_nobody_wants_is_given_up(house):
     assert ["body_too_large"] == [line["code"] for line in house.lines("request")]
 
 
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+"""Asks a route for another protocol that speaks none."""
+
+
+async def test_body_behind_a_declined_upgrade_is_not_waited_for(house):
+    """
+    Who asks for another protocol first has not won more time for what comes behind.
+    """
+    async with wire(house) as slow:
+        slow.send(UPGRADE + execute_head(house, 20) + b"{")
+        assert 200 == (await slow.answer())[0]
+        await until(lambda: [c._body is not None for c, _ in house.connections.ours] == [True])
+        await house.sweep(BODY_WITHIN_S + LATE_S)
+        status, _, body = await slow.answer()
+        assert (400, "malformed_request") == (status, json.loads(body)["code"])
+        assert b"" == await slow.rest()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        *(data for data in LONG.values()),
+        ALIVE.replace(b"HTTP/1.1", b"HTTP/1.2"),
+        ALIVE.replace(b"Host", b"Transfer-Encoding: gzip, chunked\r\nHost") + b"0\r\n\r\n",
+    ],
+)
+async def test_request_behind_a_declined_upgrade_is_held_to_the_same(house, behind):
+    """
+    It is no less bounded than any other.
+    """
+    async with wire(house) as client:
+        client.send(UPGRADE + behind)
+        assert 200 == (await client.answer())[0]
+        status, _, body = await client.answer()
+        assert (400, "malformed_request") == (status, json.loads(body)["code"])
+
+
+async def test_requests_behind_declined_upgrades_are_answered_in_their_order(house):
+    """
+    However many of them ask for another protocol, and however it comes.
+    """
+    async with wire(house) as client:
+        data = (UPGRADE + ALIVE * 20) * 3
+        for at in range(0, len(data), 1_000):
+            client.send(data[at : at + 1_000])
+            await asyncio.sleep(0)
+        assert [200] * 63 == [(await client.answer())[0] for _ in range(63)]
+
+
 async def test_pipelined_requests_are_answered_in_their_order(house):
     """
     A client may send many requests before it reads; each is answered, in its turn.
