@@ -104,6 +104,8 @@ class Connection(RequestHandler):
         "_group",
         "_head_bytes",
         "_head_since",
+        "_held",
+        "_over",
         "ahead",
     )
 
@@ -118,6 +120,8 @@ class Connection(RequestHandler):
         self._group: str | None = None
         self._head_since: float | None = None
         self._head_bytes = 0
+        self._held = b""
+        self._over = False
         self._body: StreamReader | None = None
         self._body_since = 0.0
         self._answer_since: float | None = None
@@ -151,14 +155,28 @@ class Connection(RequestHandler):
         if not server.admission.admits("quote", self.ahead, now_ns) and self._is_quote(data):
             self._send_away(data)
             return
-        body, count = self._body, self._request_count
+        if self._over:
+            return
         if self._payload_parser is not None or self._close:
             super().data_received(data)
             return
+        # In pieces of which each is looked at: what stands behind a whole request is no less bounded than that.
+        data, self._held = self._held + data, b""
+        for at in range(0, len(data) or 1, HEAD_MAX_BYTES):
+            if self._over:
+                return
+            full = len(self._messages) >= self._max_msg_queue_size or self._reading_paused
+            if at and full and not self._upgraded:
+                self._held = data[at:]  # Nothing more comes before aiohttp has called for it.
+                return
+            self._take(data[at : at + HEAD_MAX_BYTES])
+
+    def _take(self, data: bytes) -> None:
+        body, count = self._body, self._request_count
         in_body = body is not None and not body.is_eof()
         super().data_received(data)
         if self._request_count != count:
-            self._begun(len(data), self._request_count - count)
+            self._begun(data, self._request_count - count)
         elif in_body:
             if body is not None and body.total_bytes > DISCARDED_MAX_BYTES:
                 self._break_off(body)
@@ -197,10 +215,10 @@ class Connection(RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
         cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning, asked=data))
 
-    def _begun(self, received: int, requests: int) -> None:
-        """Look at requests whose heads are whole, and at the last one's body."""
+    def _begun(self, data: bytes, requests: int) -> None:
+        """Look at requests whose heads are whole, and at what comes behind the last one's."""
         messages = self._messages
-        long = self._head_bytes + received > HEAD_MAX_BYTES
+        long = self._head_bytes + len(data) > HEAD_MAX_BYTES
         for place in range(len(messages) - requests, len(messages)):
             message = messages[place][0]
             if isinstance(message, _ErrInfo):
@@ -217,10 +235,12 @@ class Connection(RequestHandler):
                 self._refuse_at(place, "a coding that is not known")
         self._head_since, self._head_bytes = None, 0
         payload = messages[-1][1]
-        if payload.is_eof():
-            self._body = None
-        else:
+        if not payload.is_eof():
             self._body, self._body_since = payload, self._loop.time()
+            return
+        self._body = None
+        if payload is EMPTY_PAYLOAD and data and not data.endswith(b"\r\n\r\n") and not self._upgraded:
+            self._owes_head(1)  # The next head has begun.
 
     def _owes_head(self, received: int) -> None:
         if not self._head_bytes:
@@ -228,7 +248,7 @@ class Connection(RequestHandler):
         self._head_bytes += received
         if self._head_bytes > HEAD_MAX_BYTES:
             self._messages.append((_error("the head is too large"), EMPTY_PAYLOAD))
-            self._close = True  # Nothing more is read.
+            self._over = True  # Nothing more is read; what came before has its answers.
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 

@@ -24,6 +24,8 @@ from service.api.server import _UNREAD_S
 IN_TIME_S, LATE_S = -0.5, 0.5
 """Before and after a limit: far enough for a slow machine."""
 ALIVE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+"""Asks a route for another protocol that speaks none."""
 MUCH = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200
 """More to answer than all buffers on the way hold."""
 
@@ -255,6 +257,37 @@ async def test_head_that_never_ends_is_not_kept(house):
         assert (400, b"") == (status, await endless.rest())
 
 
+HEAD_BEGINS = b"GET / HTTP/1.1\r\nHost: x\r\n"
+LINES = (b"a: " + b"b" * 4_000 + b"\r\n") * 40
+
+
+@pytest.mark.parametrize("before", [ALIVE, ALIVE * 40, UPGRADE], ids=["one", "many", "upgrade"])
+async def test_head_that_begins_behind_another_request_is_bounded_too(house, before):
+    """
+    It is refused at its bound even if it has come in one with what is before it.
+    """
+    async with wire(house) as client:
+        await until(lambda: [c._waiter is not None for c, _ in house.connections.ours] == [True])
+        house.connections.ours[0][0].data_received(before + HEAD_BEGINS + LINES)
+        for _ in range(before.count(b"\r\n\r\n")):
+            assert 200 == (await client.answer())[0]
+        status, _, _ = await client.answer()
+        assert (400, b"") == (status, await client.rest())
+
+
+async def test_head_that_begins_behind_another_request_is_not_waited_for(house):
+    """
+    Its time runs from its first bytes.
+    """
+    async with wire(house) as client:
+        client.send(ALIVE + HEAD_BEGINS)
+        assert 200 == (await client.answer())[0]
+        await house.sweep(HEAD_WITHIN_S + IN_TIME_S)
+        assert connected(house)()
+        await house.sweep(HEAD_WITHIN_S + LATE_S)
+        assert b"" == await client.rest()
+
+
 async def test_body_that_nobody_wants_is_given_up(house):
     """
     What is too large is answered while it comes, and some more of it is read, so that its sender sees the answer.
@@ -276,10 +309,6 @@ async def test_body_that_nobody_wants_is_given_up(house):
                 pass
         await until(connected(house, 0))
     assert ["body_too_large"] == [line["code"] for line in house.lines("request")]
-
-
-UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-"""Asks a route for another protocol that speaks none."""
 
 
 async def test_body_behind_a_declined_upgrade_is_not_waited_for(house):
@@ -315,16 +344,23 @@ async def test_request_behind_a_declined_upgrade_is_held_to_the_same(house, behi
         assert (400, "malformed_request") == (status, json.loads(body)["code"])
 
 
-async def test_requests_behind_declined_upgrades_are_answered_in_their_order(house):
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+async def test_requests_behind_declined_upgrades_are_answered_in_their_order(house, size):
     """
     However many of them ask for another protocol, and however it comes.
     """
+    asked = [str(number) for number in range(2_000)]
+    data = b"".join(
+        (UPGRADE if number % 300 == PIPELINED_MAX else ALIVE).replace(b"Host", b"X-Request-Id: %d\r\nHost" % number)
+        for number in range(len(asked))
+    )
     async with wire(house) as client:
-        data = (UPGRADE + ALIVE * 20) * 3
-        for at in range(0, len(data), 1_000):
-            client.send(data[at : at + 1_000])
-            await asyncio.sleep(0)
-        assert [200] * 63 == [(await client.answer())[0] for _ in range(63)]
+        await until(lambda: [c._waiter is not None for c, _ in house.connections.ours] == [True])
+        [(connection, transport)] = house.connections.ours
+        for at in range(0, len(data), size):
+            await until(transport.is_reading)
+            connection.data_received(data[at : at + size])
+        assert asked == [(await client.answer())[1]["x-request-id"] for _ in asked]
 
 
 async def test_pipelined_requests_are_answered_in_their_order(house):
