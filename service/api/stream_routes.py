@@ -14,6 +14,7 @@ from exchanges.book import Side
 from service.api.answers_stream import StreamFrameSchema
 from service.api.guard import GUARD
 from service.api.handlers import API, GENERAL, ask_of, operation, venue_faults
+from service.api.limits import network_of
 from service.api.middleware import RECORD, REQUEST_ID, needs
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.stream import STREAMS, Streams
@@ -98,7 +99,9 @@ def _may_open(request: web.Request, origins: list[str]) -> bool:
 async def get_stream(request: web.Request) -> web.WebSocketResponse:
     """Answer ``GET /v1/stream``."""
     streams, principal = request.app[STREAMS], _check_handshake(request)
-    streams.admit(principal)
+    address = request.app[GUARD].address(request)
+    network = "" if request.app[GUARD].is_proxy(address) else network_of(address)
+    streams.admit(principal, network)
     connection = web.WebSocketResponse(
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=BODY_MAX_BYTES
     )
@@ -107,7 +110,7 @@ async def get_stream(request: web.Request) -> web.WebSocketResponse:
         client = Client(request, await connection.prepare(request), request[REQUEST_ID])
     except ConnectionError:
         raise RequestError("malformed_request", "the connection broke off") from None
-    streams.join(client)
+    streams.join(client, network)
     conversation = Conversation(request, connection, client)
     try:
         await conversation.run(principal)

@@ -95,6 +95,30 @@ async def test_those_without_a_key_keep_nobody_out(house, monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("house", [{"service": {"trusted_proxies": ["127.0.0.1"]}}], indirect=True)
+async def test_one_address_without_a_key_keeps_no_other_out(house, monkeypatch):
+    """
+    So many may come from where one client is; others have room, those behind a proxy that says nothing of them as well.
+    """
+    monkeypatch.setattr(stream, "WITHOUT_KEY_OF_ADDRESS_MAX", 1)
+    one, neighbour, other, unknown = (
+        {"X-Forwarded-For": "2001:db8::1"},
+        {"X-Forwarded-For": "2001:db8::2"},
+        {"X-Forwarded-For": "2001:db8:0:1::1"},
+        {},
+    )
+    async with streaming(house, key=None, headers=one) as first:
+        assert 503 == await refused(house, key=None, headers=neighbour)
+        for others in (other, unknown, unknown):
+            async with streaming(house, key=None, headers=others):
+                pass
+        async with streaming(house, headers=neighbour):
+            pass
+        await first.ask(op="auth", key=house.keys["all"])
+        async with streaming(house, key=None, headers=neighbour):
+            pass
+
+
 @pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
 async def test_opening_and_subscribing_count_against_the_limit(house):
     """
