@@ -205,7 +205,10 @@ class Conversation:
             raise RequestError("unauthenticated", 'the first message must be {"op": "auth", "key": …}')
         asked = load(said, self._faults(said))
         if said.op == AUTH:
-            self._identify(self._guard.identify(self._request, asked["key"]))
+            principal = self._guard.identify(self._request, asked["key"])
+            if "quote" in principal.scopes:  # As where a header brings the key: opening counts.
+                self._guard.count(principal, "quote")
+            self._identify(principal)
             client.reply(done_frame("authenticated", account=self._account, scopes=sorted(self._principal.scopes)))
         elif said.op == PING:
             client.reply(done_frame("pong", id=asked.get("id")))

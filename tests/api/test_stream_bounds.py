@@ -131,6 +131,21 @@ async def test_opening_and_subscribing_count_against_the_limit(house):
     assert "rate_limited" == answer["error"]["code"]
 
 
+@pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
+async def test_opening_counts_wherever_the_key_comes(house):
+    """
+    A key that comes in a message has used up its requests as one in a header has.
+    """
+    codes = []
+    for _ in range(3):
+        async with streaming(house, key=None) as one:
+            answer = await one.ask(op="auth", key=house.keys["all"])
+            if "error" in answer:
+                codes.append((answer["error"]["code"], await one.closed()))
+    assert [("rate_limited", 1013)] == codes
+    assert 429 == await refused(house)
+
+
 async def test_other_methods_are_not_allowed(house):
     """
     There is nothing to post to a stream, and a HEAD of it says nothing.
