@@ -172,7 +172,7 @@ class Conversation:
             elif message.type is WSMsgType.PING:
                 self._client.pong(message.data)
             elif message.type is WSMsgType.PONG:
-                self._client.ponged()
+                self._client.ponged(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._client.end(UNSUPPORTED, "messages are texts")
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -442,6 +443,21 @@ async def test_client_that_does_not_pong_is_closed(house, impatient, monkeypatch
         assert (0x88, 1013) == await closing(silent)
         assert not healthy.connection.closed and not reading.done()
         reading.cancel()
+
+
+async def test_pong_that_answers_no_ping_is_no_sign_of_reading(house, impatient, monkeypatch):
+    """
+    Only who has read a ping knows what it says.
+    """
+    monkeypatch.setattr(stream_client, "PING_EVERY_S", 0.05)
+    async with raw_stream(house) as blind:
+        async with asyncio.timeout(WITHIN_S):
+            while not end_of(house):
+                with suppress(ConnectionError):
+                    for payload in (b"", b"\0" * 8):
+                        await blind.frame(0x8A, payload)
+                await asyncio.sleep(0.02)
+    assert [1013] == [line["close_code"] for line in end_of(house)]
 
 
 async def test_executions_are_not_lost_silently(house, monkeypatch):
