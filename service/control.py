@@ -6,6 +6,7 @@ the ledger, to which only its own user has access; otherwise it opens the ledger
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -76,6 +77,7 @@ class LocalKeyDesk:
         """Keep *ring* up to date with what is done."""
         self._ledger = ledger
         self._ring = ring
+        self._rotating = asyncio.Lock()
 
     async def create(
         self, account: str, scopes: Collection[str], terms: KeyTerms = KeyTerms()
@@ -105,6 +107,10 @@ class LocalKeyDesk:
 
     async def rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
         """Make a key to take another's place, and let that expire."""
+        async with self._rotating:  # Each goes by what the one before has left of the key's life.
+            return await self._rotate(key_id, overlap)
+
+    async def _rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
         now = self._ring.now()
         old = next((key for key in await self._ledger.keys() if key.key_id == key_id), None)
         if old is None or status(old, now) != "in_force":

@@ -556,6 +556,18 @@ async def test_key_revoked_while_it_is_rotated_leaves_nothing_that_works(server)
     assert 1 == len(await server.ledger.keys())
 
 
+async def test_key_rotated_twice_at_the_same_time_lives_no_longer_for_it(server):
+    """
+    The shorter overlap counts, in this process as on record, whichever comes first.
+    """
+    text, key = await server.desk.create("demo", ["quote"])
+    overlaps = (timedelta(0), timedelta(days=30), timedelta(0))
+    made = await asyncio.gather(*(server.desk.rotate(key.key_id, overlap) for overlap in overlaps))
+
+    assert [True, False, False] == [one is not None for one in made]
+    assert server.ring.check(text) is None
+
+
 async def test_listing_has_the_latest_use(server):
     """
     What this process knows of and what is on record, whichever is later.
