@@ -25,7 +25,7 @@ import structlog
 from aiohttp import web
 
 from service.errors import ConfigError, Unavailable
-from service.keys import OVERLAP_S_MAX, KeyLimits, KeyRing, KeyTerms, ends, status
+from service.keys import KEY_ID, OVERLAP_S_MAX, KeyLimits, KeyRing, KeyTerms, ends, status
 from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger, StoredKey
 from service.ledger.sqlite import LedgerLocked
@@ -98,6 +98,8 @@ class LocalKeyDesk:
 
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force."""
+        if not KEY_ID.fullmatch(key_id):
+            return False
         # First: whatever the ledger answers, a key that somebody wants revoked works no longer here.
         self._ring.drop(key_id)
         found = await self._ledger.revoke_key(key_id, self._ring.now())

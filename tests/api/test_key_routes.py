@@ -188,6 +188,18 @@ async def test_revoked_key_is_unauthenticated_from_the_answer_on(house):
         assert "not_found" == (await house.ask("DELETE", f"/v1/admin/keys/{key_id}", key="admin")).code
 
 
+@pytest.mark.parametrize("key_id", ["%00", "a%00b", "%ED%A0%80", "a" * 21, "a-b", "%C3%A9"])
+async def test_what_is_no_keys_id_is_not_looked_for(house, key_id):
+    """
+    Some of it a database would choke on.
+    """
+    house.ledger.trouble["revoke_key"] = RuntimeError("was asked")
+    revoked = await house.ask("DELETE", f"/v1/admin/keys/{key_id}", key="admin")
+    rotated = await house.ask("POST", f"/v1/admin/keys/{key_id}/rotate", key="admin", body={"overlap_ms": 0})
+
+    assert [(404, "not_found")] * 2 == [(reply.status, reply.code) for reply in (revoked, rotated)]
+
+
 async def test_admin_key_may_revoke_and_rotate_itself(house):
     """
     An admin leaves with the key that they came with; nobody is kept from locking up.
