@@ -151,6 +151,18 @@ async def test_key_that_cannot_be_is_refused(house, fields, pointer, detail):
     assert before == len(await house.ledger.keys())
 
 
+async def test_key_whose_time_is_over_while_it_is_made_is_refused(house):
+    """
+    It makes no difference how late that is found.
+    """
+    house.ring.now = lambda: datetime.now(UTC) + timedelta(hours=1)
+    expires_at = (datetime.now(UTC) + timedelta(minutes=1)).isoformat(timespec="milliseconds")
+    asked = {"account": "carol", "scopes": ["quote"], "expires_at": expires_at}
+    reply = await house.ask("POST", "/v1/admin/keys", key="admin", body=asked)
+
+    assert (400, [("/expires_at", "invalid_parameter")]) == (reply.status, reply.faults)
+
+
 async def test_misspelt_scope_is_told_with_the_nearest(house):
     """
     What was meant stands in ``suggested``; all other mistakes are told as well.
