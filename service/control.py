@@ -34,6 +34,8 @@ from service.settings import Settings
 _PATH_MAX = 100
 """Bytes of a Unix socket's path: Linux takes 107, macOS 103."""
 _ANSWER_WITHIN_S = 5
+_ENDS_WITHIN_S = 1.0
+"""So long, twice, is waited at the end for whoever has not said all that it wants."""
 
 log = structlog.get_logger()
 
@@ -236,7 +238,7 @@ async def serving(desk: KeyDesk, ledger: Path) -> AsyncIterator[None]:
     app.router.add_post("/create", create)
     app.router.add_post("/list", listing)
     app.router.add_post("/revoke", revoke)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_ENDS_WITHIN_S)
     await runner.setup()
     path = socket_path(ledger)
     try:
