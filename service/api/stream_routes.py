@@ -15,7 +15,7 @@ from service.api.answers_stream import StreamFrameSchema
 from service.api.guard import GUARD
 from service.api.handlers import API, GENERAL, ask_of, operation, venue_faults
 from service.api.limits import network_of
-from service.api.middleware import RECORD, REQUEST_ID, needs
+from service.api.middleware import LIMIT, RECORD, REQUEST_ID, needs
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.stream import STREAMS, Streams
 from service.api.stream_client import CLOSE_WITHIN_S, POLICY, TRY_LATER, UNSUPPORTED, Client
@@ -64,7 +64,9 @@ def _check_handshake(request: web.Request) -> Principal | None:
     if not upgrades or "Sec-WebSocket-Protocol" in request.headers:
         raise RequestError("malformed_request", "this route speaks WebSocket, version 13, and no subprotocol")
     if principal is not None:
-        request.app[GUARD].count(principal, "quote")
+        limit = request.app[GUARD].count(principal, "quote")
+        if limit is not None:
+            request[LIMIT] = limit
     return principal
 
 
@@ -106,6 +108,8 @@ async def get_stream(request: web.Request) -> web.WebSocketResponse:
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=BODY_MAX_BYTES
     )
     connection.headers["X-Request-Id"] = request[REQUEST_ID]
+    if (limit := request.get(LIMIT)) is not None:
+        connection.headers["RateLimit-Policy"], connection.headers["RateLimit"] = limit
     try:
         client = Client(request, await connection.prepare(request), request[REQUEST_ID])
     except ConnectionError:

@@ -132,6 +132,19 @@ async def test_opening_and_subscribing_count_against_the_limit(house):
     assert "rate_limited" == answer["error"]["code"]
 
 
+@pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 5}, "service": {"streams_per_key": 1}}], indirect=True)
+async def test_handshake_says_how_the_limit_stands(house):
+    """
+    As every answer to a key that has one does, whether the stream is opened or refused.
+    """
+    async with raw_stream(house) as one:
+        opened = one.head.decode().lower()
+        refusal = await house.get("/v1/stream", headers=HANDSHAKE)
+
+    assert 'ratelimit-policy: "quote";q=10;w=2' in opened and 'ratelimit: "quote";r=9;t=1' in opened
+    assert (429, '"quote";q=10;w=2') == (refusal.status, refusal.headers["RateLimit-Policy"])
+
+
 @pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
 async def test_opening_counts_wherever_the_key_comes(house):
     """
