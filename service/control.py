@@ -6,6 +6,7 @@ the ledger, to which only its own user has access; otherwise it opens the ledger
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -24,7 +25,7 @@ import structlog
 from aiohttp import web
 
 from service.errors import ConfigError, Unavailable
-from service.keys import OVERLAP_S_MAX, KeyLimits, KeyRing, KeyTerms, ends, status
+from service.keys import KEY_ID, OVERLAP_S_MAX, KeyLimits, KeyRing, KeyTerms, ends, status
 from service.ledger.opening import ledger_path, open_ledger
 from service.ledger.protocol import Ledger, StoredKey
 from service.ledger.sqlite import LedgerLocked
@@ -33,6 +34,8 @@ from service.settings import Settings
 _PATH_MAX = 100
 """Bytes of a Unix socket's path: Linux takes 107, macOS 103."""
 _ANSWER_WITHIN_S = 5
+_ENDS_WITHIN_S = 1.0
+"""So long, twice, is waited at the end for whoever has not said all that it wants."""
 
 log = structlog.get_logger()
 
@@ -76,6 +79,7 @@ class LocalKeyDesk:
         """Keep *ring* up to date with what is done."""
         self._ledger = ledger
         self._ring = ring
+        self._rotating = asyncio.Lock()
 
     async def create(
         self, account: str, scopes: Collection[str], terms: KeyTerms = KeyTerms()
@@ -96,6 +100,8 @@ class LocalKeyDesk:
 
     async def revoke(self, key_id: str) -> bool:
         """Take a key out of force."""
+        if not KEY_ID.fullmatch(key_id):
+            return False
         # First: whatever the ledger answers, a key that somebody wants revoked works no longer here.
         self._ring.drop(key_id)
         found = await self._ledger.revoke_key(key_id, self._ring.now())
@@ -105,6 +111,10 @@ class LocalKeyDesk:
 
     async def rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
         """Make a key to take another's place, and let that expire."""
+        async with self._rotating:  # Each goes by what the one before has left of the key's life.
+            return await self._rotate(key_id, overlap)
+
+    async def _rotate(self, key_id: str, overlap: timedelta) -> Rotated | None:
         now = self._ring.now()
         old = next((key for key in await self._ledger.keys() if key.key_id == key_id), None)
         if old is None or status(old, now) != "in_force":
@@ -228,7 +238,7 @@ async def serving(desk: KeyDesk, ledger: Path) -> AsyncIterator[None]:
     app.router.add_post("/create", create)
     app.router.add_post("/list", listing)
     app.router.add_post("/revoke", revoke)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_ENDS_WITHIN_S)
     await runner.setup()
     path = socket_path(ledger)
     try:

@@ -31,6 +31,8 @@ PEPPER_LENGTH_MIN = 32
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 10, 43, 6
 _KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})", re.ASCII)
+KEY_ID = re.compile(r"[0-9A-Za-z]{1,20}", re.ASCII)
+"""What may be looked for: anything else is no key's id, and not every database takes it for a text."""
 ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from service import control
 from service.control import LocalKeyDesk, key_desk, serving, socket_path
 from service.errors import ConfigError, Unavailable
 from service.keys import KeyLimits, KeyRing, KeyTerms
@@ -450,6 +451,22 @@ async def test_keys_changed_at_the_same_time_end_as_the_ledger_has_them(server):
     assert [False, True] * 10 == [server.ring.check(text) is not None for text, _ in made]
 
 
+async def test_end_does_not_wait_for_who_has_not_said_all(path, empty_ledger, monkeypatch):
+    """
+    A request whose body never comes does not keep the server from ending.
+    """
+    monkeypatch.setattr(control, "_ENDS_WITHIN_S", 0.05)
+    shutil.copy(empty_ledger, path)
+    ledger = SqliteLedger.open(path, "simulated")
+    async with asyncio.timeout(5):
+        async with serving(LocalKeyDesk(ledger, KeyRing(PEPPER, "simulated")), path):
+            _, writer = await asyncio.open_unix_connection(str(socket_path(path)))
+            writer.write(b"POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            await asyncio.sleep(0.1)
+    writer.close()
+    await ledger.close()
+
+
 async def test_link_in_the_sockets_place_is_not_followed(server):
     """
     A key is not asked for at a socket that somebody else's link leads to.
@@ -554,6 +571,18 @@ async def test_key_revoked_while_it_is_rotated_leaves_nothing_that_works(server)
 
     assert await LocalKeyDesk(Behind(), server.ring).rotate(key.key_id, timedelta(hours=1)) is None
     assert 1 == len(await server.ledger.keys())
+
+
+async def test_key_rotated_twice_at_the_same_time_lives_no_longer_for_it(server):
+    """
+    The shorter overlap counts, in this process as on record, whichever comes first.
+    """
+    text, key = await server.desk.create("demo", ["quote"])
+    overlaps = (timedelta(0), timedelta(days=30), timedelta(0))
+    made = await asyncio.gather(*(server.desk.rotate(key.key_id, overlap) for overlap in overlaps))
+
+    assert [True, False, False] == [one is not None for one in made]
+    assert server.ring.check(text) is None
 
 
 async def test_listing_has_the_latest_use(server):

@@ -7,6 +7,7 @@ per request: a connection notes since when its client owes something, and whoeve
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -19,7 +20,7 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from service.api.problems import CODES, CONTENT_TYPE, problem
+from service.api.problems import CODES, CONTENT_TYPE, problem, sane_request_id
 
 if TYPE_CHECKING:
     from service.api.server import Server
@@ -42,6 +43,10 @@ DISCARDED_MAX_BYTES: Final = 1024 * 1024
 """Of a body that nobody wants, so much is read and thrown away for its client to see the answer."""
 
 _QUOTES: Final = (b"GET /quote?", b"GET /v1/quote?")
+_NOT_PLAIN: Final = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"close")
+"""What a head may hold, in lower case, of which more comes than the head, or the connection's end."""
+
+_REQUEST_ID = re.compile(rb"\r\nX-Request-Id:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 HEAD, BODY, ANSWER = "heads", "bodies", "answers"
 
@@ -76,9 +81,10 @@ def turn_away(transport: asyncio.WriteTransport) -> None:
     transport.close()
 
 
-def overloaded(detail: str, more: str = "") -> bytes:
-    """Write the answer that costs least, for whatever was asked; *more* are whole lines of its head."""
-    request_id = secrets.token_hex(8)
+def overloaded(detail: str, more: str = "", asked: bytes = b"") -> bytes:
+    """Write the answer that costs least, for whatever was *asked*; *more* are whole lines of its head."""
+    offered = _REQUEST_ID.search(asked)
+    request_id = sane_request_id("" if offered is None else offered[1].decode("latin-1"))
     body = problem("overloaded", detail, request_id)
     head = (
         f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
@@ -98,6 +104,8 @@ class Connection(RequestHandler):
         "_group",
         "_head_bytes",
         "_head_since",
+        "_held",
+        "_over",
         "ahead",
     )
 
@@ -112,6 +120,8 @@ class Connection(RequestHandler):
         self._group: str | None = None
         self._head_since: float | None = None
         self._head_bytes = 0
+        self._held = b""
+        self._over = False
         self._body: StreamReader | None = None
         self._body_since = 0.0
         self._answer_since: float | None = None
@@ -143,32 +153,72 @@ class Connection(RequestHandler):
         now_ns = monotonic_ns()
         self.ahead = server.admission.arrive(now_ns)
         if not server.admission.admits("quote", self.ahead, now_ns) and self._is_quote(data):
-            server.shed += 1
-            cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning))
+            self._send_away(data)
             return
-        body, count = self._body, self._request_count
+        if self._over:
+            return
         if self._payload_parser is not None or self._close:
             super().data_received(data)
             return
+        # In pieces of which each is looked at: what stands behind a whole request is no less bounded than that.
+        data, self._held = self._held + data, b""
+        for at in range(0, len(data) or 1, HEAD_MAX_BYTES):
+            if self._over:
+                return
+            full = len(self._messages) >= self._max_msg_queue_size or self._reading_paused
+            if at and full and not self._upgraded:
+                self._held = data[at:]  # Nothing more comes before aiohttp has called for it.
+                return
+            self._take(data[at : at + HEAD_MAX_BYTES])
+
+    def _take(self, data: bytes) -> None:
+        body, count = self._body, self._request_count
         in_body = body is not None and not body.is_eof()
         super().data_received(data)
         if self._request_count != count:
-            self._begun(len(data), self._request_count - count)
+            self._begun(data, self._request_count - count)
         elif in_body:
             if body is not None and body.total_bytes > DISCARDED_MAX_BYTES:
                 self._break_off(body)
         elif data and not self._upgraded:
             self._owes_head(len(data))
 
-    def _is_quote(self, data: bytes) -> bool:
-        """Tell whether bytes are one whole request for a quote, on a connection with nothing else to do."""
-        idle = not self._request_in_progress and not self._messages and not self._head_bytes and self._body is None
-        return idle and data.startswith(_QUOTES) and data.find(b"\r\n\r\n") == len(data) - 4
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Read what came behind a request to change protocols that was declined as all else is read."""
+        declined = self._upgraded and not self._messages and self._payload_parser is None
+        if declined and self._parser is not None:
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+            tail, self._message_tail = self._message_tail, b""
+            if tail:
+                self.data_received(tail)
+            if self._buffer_paused and len(self._messages) < self._max_msg_queue_size:
+                self._resume_reading_if_drained()
+        return await super().finish_response(request, resp, start_time)
 
-    def _begun(self, received: int, requests: int) -> None:
-        """Look at requests whose heads are whole, and at the last one's body."""
+    def _is_quote(self, data: bytes) -> bool:
+        """Tell whether bytes are one whole request for a quote and no more, on a connection that waits for one."""
+        idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes
+        if not idle or self.unread or not data.startswith(_QUOTES) or data.find(b"\r\n\r\n") != len(data) - 4:
+            return False
+        head = data.lower()
+        # Whatever else a head may ask for is the parser's to read: above all, a body is no next request.
+        return head.find(b" http/1.1\r\n") + 9 == head.find(b"\r\n") and not any(word in head for word in _NOT_PLAIN)
+
+    def _send_away(self, data: bytes) -> None:
+        """Answer the quote that *data* asks for; its client owes nothing now, and has its time again for the next."""
+        server: Any = self._manager
+        server.shed += 1
+        self._head_since = None
+        self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
+        cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning, asked=data))
+
+    def _begun(self, data: bytes, requests: int) -> None:
+        """Look at requests whose heads are whole, and at what comes behind the last one's."""
         messages = self._messages
-        long = self._head_bytes + received > HEAD_MAX_BYTES
+        long = self._head_bytes + len(data) > HEAD_MAX_BYTES
         for place in range(len(messages) - requests, len(messages)):
             message = messages[place][0]
             if isinstance(message, _ErrInfo):
@@ -185,10 +235,12 @@ class Connection(RequestHandler):
                 self._refuse_at(place, "a coding that is not known")
         self._head_since, self._head_bytes = None, 0
         payload = messages[-1][1]
-        if payload.is_eof():
-            self._body = None
-        else:
+        if not payload.is_eof():
             self._body, self._body_since = payload, self._loop.time()
+            return
+        self._body = None
+        if payload is EMPTY_PAYLOAD and data and not data.endswith(b"\r\n\r\n") and not self._upgraded:
+            self._owes_head(1)  # The next head has begun.
 
     def _owes_head(self, received: int) -> None:
         if not self._head_bytes:
@@ -196,7 +248,7 @@ class Connection(RequestHandler):
         self._head_bytes += received
         if self._head_bytes > HEAD_MAX_BYTES:
             self._messages.append((_error("the head is too large"), EMPTY_PAYLOAD))
-            self._close = True  # Nothing more is read.
+            self._over = True  # Nothing more is read; what came before has its answers.
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 

@@ -66,7 +66,10 @@ async def post_key(request: web.Request) -> web.Response:
     body = request["json"]
     terms = KeyTerms(body.get("expires_at"), body["addresses"], body.get("label"), body.get("limits"))
     request[RECORD].update(for_account=body["account"])
-    text, key = await request.app[API].key_desk.create(body["account"], body["scopes"], terms)
+    try:
+        text, key = await request.app[API].key_desk.create(body["account"], body["scopes"], terms)
+    except ValueError as error:  # All else has been read: its time was over in this very moment.
+        raise refused([Fault("/expires_at", "invalid_parameter", str(error), kind="pointer")]) from error
     request[RECORD].update(for_key_id=key.key_id)
     return json_answer({**_key_message(key, datetime.now(UTC)), "key": text}, 201)
 

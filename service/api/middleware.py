@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic_ns, perf_counter_ns
 from typing import Any, Final
@@ -17,7 +15,7 @@ from service.api.admission import Admission
 from service.api.guard import Guard, RateLimited
 from service.api.limits import Kind
 from service.api.parsing import check_media_type, refuse_query
-from service.api.problems import CODES, CONTENT_TYPE, KEY_PATTERN, problem
+from service.api.problems import CODES, CONTENT_TYPE, problem, sane_request_id
 from service.api.render import source_message
 from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
@@ -31,8 +29,6 @@ LIMIT: Final = web.RequestKey("limit", tuple)
 RECORD: Final = web.RequestKey("record", dict)
 """What the handler wants on the request's log line."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger()
 
@@ -65,7 +61,7 @@ def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) ->
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started_ns = perf_counter_ns()
-        request_id = _request_id(request)
+        request_id = sane_request_id(request.headers.get("X-Request-Id", ""))
         record: dict[str, Any] = {}
         request[RECORD], request[REQUEST_ID] = record, request_id
         try:
@@ -195,12 +191,6 @@ def _problem(code: str, detail: str, request_id: str, **parts: Any) -> web.Respo
     if code == "unauthenticated":
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-def _request_id(request: web.Request) -> str:
-    offered = request.headers.get("X-Request-Id", "")
-    sane = _REQUEST_ID.fullmatch(offered) and not KEY_PATTERN.search(offered)
-    return offered if sane else secrets.token_hex(8)
 
 
 def _route(request: web.Request) -> str | None:

@@ -22,6 +22,8 @@ from service.api.reading import Reader, plain_query
 from service.errors import Fault, RequestError
 
 BODY_MAX_BYTES = 64 * 1024
+FAULTS_MAX = 50
+"""So many are told; what is beyond is not even looked for, or 64 KiB of unknown names keep everybody waiting."""
 KEY_HEADER = "Idempotency-Key"
 _STAND_IN = "-"
 """In place of a header that is wrong, so that its field is not called missing as well."""
@@ -90,7 +92,7 @@ class ContractParser:
             data, faults = _single_values(values)
             kind, unknown_code = "parameter", "unknown_parameter"
         try:
-            loaded = schema.load(data)
+            loaded = schema.load(bounded(data, schema))
         except ValidationError as error:
             faults += faults_of(error.messages, kind, unknown_code)
         if location != "match_info" and (also := getattr(handler, "__also_check__", None)) is not None:
@@ -105,8 +107,17 @@ class ContractParser:
 
 def refused(faults: list[Fault]) -> RequestError:
     """Make one refusal of several faults; its own code is the first of theirs in the contract's order."""
-    faults = sorted(faults, key=lambda fault: (_ORDER.index(fault.code), fault.where))
+    faults = sorted(faults, key=lambda fault: (_ORDER.index(fault.code), fault.where))[:FAULTS_MAX]
     return RequestError(faults[0].code, faults[0].detail, faults)
+
+
+def bounded(data: Mapping[str, Any], schema: Schema) -> Mapping[str, Any]:
+    """Give what a schema knows of some values, and of what it does not know no more than is told."""
+    if len(data) <= FAULTS_MAX:
+        return data
+    unknown = [name for name in data if name not in schema.fields]
+    beyond = set(unknown[FAULTS_MAX:])
+    return {name: value for name, value in data.items() if name not in beyond}
 
 
 def refuse_query(request: web.Request) -> None:

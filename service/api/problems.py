@@ -6,6 +6,7 @@ A problem never echoes what it did not understand: only names that look like nam
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,13 @@ CODES: Mapping[str, Code] = {
 _NAME = re.compile(r"[A-Za-z0-9_./~-]{1,40}", re.ASCII)
 """Longer than all of ours, and shorter than the secret part of a key."""
 KEY_PATTERN = re.compile(r"iob_(live|test)_", re.IGNORECASE)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def sane_request_id(offered: str) -> str:
+    """Give the id that a caller offers for its request, if that is a sane one, else a new one."""
+    sane = _REQUEST_ID.fullmatch(offered) and not KEY_PATTERN.search(offered)
+    return offered if sane else secrets.token_hex(8)
 
 
 def problem(

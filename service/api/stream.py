@@ -39,8 +39,8 @@ RECORD_SHARED_S = 0.25
 LOOK_AFTER_S = 1.0
 """How often keys, pings and readers are looked after."""
 AUTH_WITHIN_S = 10.0
-STREAMS_MAX, WITHOUT_KEY_MAX = 2_000, 200
-"""Of all clients, and of those whose key has not come yet."""
+STREAMS_MAX, WITHOUT_KEY_MAX, WITHOUT_KEY_OF_ADDRESS_MAX = 2_000, 200, 20
+"""Of all clients, of those whose key has not come yet, and of these from one address."""
 AGAIN_S = 1.0
 """When something is looked at again whose look has failed."""
 
@@ -56,6 +56,7 @@ class Streams:
         self.ring = ring
         self.clients: dict[Client, None] = {}
         self._by_key: Counter[str] = Counter()
+        self._without_key: dict[Client, str] = {}
         self._watched: dict[Hashable, Watched] = {}
         self._executions: dict[Hashable, ExecutionsTopic] = {}
         self._poked = asyncio.Event()
@@ -67,30 +68,35 @@ class Streams:
 
     # Clients
 
-    def admit(self, principal: Principal | None) -> None:
+    def admit(self, principal: Principal | None, network: str) -> None:
         """
         See whether one more stream may be opened.
 
+        Args:
+            network: Where it comes from, as far as one client can be expected to have it; empty if many share it.
+
         Raises:
             RequestError: If the key has too many.
-            Unavailable: If there are too many in all, or the service is stopping.
+            Unavailable: If there are too many in all or without a key, or the service is stopping.
         """
         if self._closing or self._api.desk.closing:
             raise Unavailable("shutting_down", "the service is stopping")
-        without_key = len(self.clients) - self._by_key.total()
-        if len(self.clients) >= STREAMS_MAX or (principal is None and without_key >= WITHOUT_KEY_MAX):
+        if len(self.clients) >= STREAMS_MAX or (principal is None and len(self._without_key) >= WITHOUT_KEY_MAX):
             raise Unavailable("overloaded", "too many streams are open")
         if principal is not None:
             self._count(principal)
+        elif network and list(self._without_key.values()).count(network) >= WITHOUT_KEY_OF_ADDRESS_MAX:
+            raise Unavailable("overloaded", "too many streams without a key are open from this address")
 
     def _count(self, principal: Principal) -> None:
         most = self._api.switching.settings.service.streams_per_key
         if self._by_key[principal.key_id] >= most:
             raise RequestError("rate_limited", f"at most {most} streams of one key may be open")
 
-    def join(self, client: Client) -> None:
+    def join(self, client: Client, network: str) -> None:
         """Look after a client until it leaves."""
         self.clients[client] = None
+        self._without_key[client] = network
         self._gone.clear()
         if self._closing:
             client.end(GOING_AWAY, "the service is stopping")
@@ -107,6 +113,7 @@ class Streams:
             raise RequestError("insufficient_scope", "a stream needs a key with the scope 'quote'")
         self._count(principal)
         client.principal = principal
+        del self._without_key[client]
         self._by_key[principal.key_id] += 1
 
     def silence(self, client: Client) -> None:
@@ -118,6 +125,7 @@ class Streams:
         """Forget a client."""
         self.silence(client)
         self.clients.pop(client, None)
+        self._without_key.pop(client, None)
         if client.principal is not None:
             self._by_key[client.principal.key_id] -= 1
             if not self._by_key[client.principal.key_id]:

@@ -7,6 +7,7 @@ up to a bound.  What is written stands whole in the transport's buffer, and noth
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections import deque
 from typing import Final
@@ -32,6 +33,7 @@ WAITING_MAX_BYTES = 256 * 1024
 REPLIES_MAX = 32
 """Answers to its messages that may wait for a client before no further message is read."""
 
+_PING_BYTES = 8
 _TEXT, _PING, _PONG = 0x81, 0x89, 0x8A
 """How whole frames begin."""
 GOING_AWAY, UNSUPPORTED, POLICY, TRY_LATER = 1001, 1003, 1008, 1013
@@ -128,7 +130,9 @@ class Client:
         self._ready: dict[Subscription, None] = {}
         self._room = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
-        self._pinged_at, self._ping_out = self.opened_at, False
+        self._pinged_at = self.opened_at
+        self._ping: bytes | None = None
+        """What the ping says that is out."""
         self._read_at = self.opened_at
         self._blocked_at: float | None = None
         self._written = self._unsent = self._gone = 0
@@ -214,10 +218,11 @@ class Client:
 
     # Reading
 
-    def ponged(self) -> None:
-        """Take note that the client has read what was written before the ping."""
-        self._ping_out = False
-        self._read_at = self._loop.time()
+    def ponged(self, payload: bytes) -> None:
+        """Take note that the client has read what was written before the ping, if it knows what that said."""
+        if payload == self._ping:
+            self._ping = None
+            self._read_at = self._loop.time()
 
     def look_after(self) -> None:
         """Ping, and close a client that does not read; to be called every now and then."""
@@ -228,12 +233,12 @@ class Client:
         gone, self._gone = self._gone, self._written - self._unsent
         if before and self._gone > gone:  # The kernel was full, so it has made room by handing some of it over.
             self._read_at = now
-        waiting = [at for at in (self._blocked_at, self._pinged_at if self._ping_out else None) if at is not None]
+        waiting = [at for at in (self._blocked_at, self._pinged_at if self._ping else None) if at is not None]
         if waiting and now - max(self._read_at, min(waiting)) >= READ_WITHIN_S:
             self.end(TRY_LATER, "nothing was read for too long")
-        elif not self._ping_out and now - self._pinged_at >= PING_EVERY_S:
-            self._pinged_at, self._ping_out = now, True
-            self._write(_PING, b"")
+        elif not self._ping and now - self._pinged_at >= PING_EVERY_S:
+            self._pinged_at, self._ping = now, secrets.token_bytes(_PING_BYTES)
+            self._write(_PING, self._ping)
 
     # The end
 

@@ -9,7 +9,7 @@ import orjson
 from marshmallow import ValidationError
 
 from service.api.fields import Choice, ClientOrderId, Milliseconds, Symbol, VenueNames, fault
-from service.api.parsing import faults_of, read_object, refused
+from service.api.parsing import bounded, faults_of, read_object, refused
 from service.api.problems import problem
 from service.api.render import source_message
 from service.api.requests import DEPTH_DEFAULT, QuoteQuery, RequestSchema
@@ -170,7 +170,8 @@ def load(said: Said, more: list[Fault]) -> dict[str, Any]:
         faults.append(_unreadable(said))
     else:
         try:
-            loaded = schema().load(said.data)
+            reader = schema()
+            loaded = reader.load(bounded(said.data, reader))
         except ValidationError as error:
             faults += faults_of(error.messages, "pointer", "unknown_field")
     if faults:

@@ -14,7 +14,8 @@ from exchanges.book import Side
 from service.api.answers_stream import StreamFrameSchema
 from service.api.guard import GUARD
 from service.api.handlers import API, GENERAL, ask_of, operation, venue_faults
-from service.api.middleware import RECORD, REQUEST_ID, needs
+from service.api.limits import network_of
+from service.api.middleware import LIMIT, RECORD, REQUEST_ID, needs
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.stream import STREAMS, Streams
 from service.api.stream_client import CLOSE_WITHIN_S, POLICY, TRY_LATER, UNSUPPORTED, Client
@@ -63,7 +64,9 @@ def _check_handshake(request: web.Request) -> Principal | None:
     if not upgrades or "Sec-WebSocket-Protocol" in request.headers:
         raise RequestError("malformed_request", "this route speaks WebSocket, version 13, and no subprotocol")
     if principal is not None:
-        request.app[GUARD].count(principal, "quote")
+        limit = request.app[GUARD].count(principal, "quote")
+        if limit is not None:
+            request[LIMIT] = limit
     return principal
 
 
@@ -98,16 +101,20 @@ def _may_open(request: web.Request, origins: list[str]) -> bool:
 async def get_stream(request: web.Request) -> web.WebSocketResponse:
     """Answer ``GET /v1/stream``."""
     streams, principal = request.app[STREAMS], _check_handshake(request)
-    streams.admit(principal)
+    address = request.app[GUARD].address(request)
+    network = "" if request.app[GUARD].is_proxy(address) else network_of(address)
+    streams.admit(principal, network)
     connection = web.WebSocketResponse(
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=BODY_MAX_BYTES
     )
     connection.headers["X-Request-Id"] = request[REQUEST_ID]
+    if (limit := request.get(LIMIT)) is not None:
+        connection.headers["RateLimit-Policy"], connection.headers["RateLimit"] = limit
     try:
         client = Client(request, await connection.prepare(request), request[REQUEST_ID])
     except ConnectionError:
         raise RequestError("malformed_request", "the connection broke off") from None
-    streams.join(client)
+    streams.join(client, network)
     conversation = Conversation(request, connection, client)
     try:
         await conversation.run(principal)
@@ -169,7 +176,7 @@ class Conversation:
             elif message.type is WSMsgType.PING:
                 self._client.pong(message.data)
             elif message.type is WSMsgType.PONG:
-                self._client.ponged()
+                self._client.ponged(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._client.end(UNSUPPORTED, "messages are texts")
             else:
@@ -202,7 +209,10 @@ class Conversation:
             raise RequestError("unauthenticated", 'the first message must be {"op": "auth", "key": …}')
         asked = load(said, self._faults(said))
         if said.op == AUTH:
-            self._identify(self._guard.identify(self._request, asked["key"]))
+            principal = self._guard.identify(self._request, asked["key"])
+            if "quote" in principal.scopes:  # As where a header brings the key: opening counts.
+                self._guard.count(principal, "quote")
+            self._identify(principal)
             client.reply(done_frame("authenticated", account=self._account, scopes=sorted(self._principal.scopes)))
         elif said.op == PING:
             client.reply(done_frame("pong", id=asked.get("id")))

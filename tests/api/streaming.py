@@ -73,8 +73,8 @@ async def streaming(house, *, key="all", headers=None, **options):
 class Raw:
     """A client that writes and reads its own frames, and reads only when it is told to."""
 
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader, writer, head=b""):
+        self.reader, self.writer, self.head = reader, writer, head
 
     async def frame(self, head, payload, mask=b"\x01\x02\x03\x04"):
         """Send one frame; *head* is its first byte."""
@@ -125,7 +125,7 @@ async def raw_stream(house, *, key="all", room=4_096):
             )
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 "), head
-            yield Raw(reader, writer)
+            yield Raw(reader, writer, head)
         finally:
             writer.close()
 

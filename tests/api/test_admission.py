@@ -16,15 +16,26 @@ class Looks:
 
     def __init__(self):
         self._later = []
-        self.admission = Admission(self._later.append)
+        self._now_ns = 0
+        self.admission = Admission(self._later.append, lambda: self._now_ns)
 
-    def look(self, count, now_ns):
-        """Let so many come together; gives what each is told."""
+    def look(self, count, now_ns, takes_ns=0, meanwhile=0):
+        """Let so many come together; gives what each is told when all are answered, and some more have come before."""
+        self._now_ns = now_ns
         ahead = [self.admission.arrive(now_ns) for _ in range(count)]
-        for taken_in in self._later:
-            taken_in()
-        self._later.clear()
+        self._turn()
+        for _ in range(meanwhile):
+            self.admission.arrive(now_ns)
+        self._turn()
+        self._now_ns += takes_ns
+        self._turn()
+        self._turn()
         return ahead
+
+    def _turn(self):
+        due, self._later[:] = self._later[:], []
+        for call in due:
+            call()
 
     def crowds(self, since_ns, until_ns):
         """Let a crowd come at every look."""
@@ -98,6 +109,20 @@ def test_quiet_time_ends_the_overload(looks):
     looks.look(CROWD, later_ns)
 
     assert not looks.admission.overloaded(later_ns + INTERVAL_NS)
+
+
+@pytest.mark.parametrize("meanwhile", [0, 1, CROWD - 1])
+def test_crowds_that_take_longer_than_an_interval_are_an_overload(looks, meanwhile):
+    """
+    Where few come, or none, because all that came is still being answered, there is more to do than ever.
+    """
+    takes_ns = 2 * INTERVAL_NS
+    for number in range(3):
+        looks.look(2_000, number * takes_ns, takes_ns, meanwhile)
+
+    assert looks.admission.overloaded(2 * takes_ns)
+    looks.look(CROWD - 1, 3 * takes_ns)
+    assert not looks.admission.overloaded(3 * takes_ns)
 
 
 async def test_overloaded_service_says_so_and_lives(house, monkeypatch):

@@ -24,6 +24,8 @@ from service.api.server import _UNREAD_S
 IN_TIME_S, LATE_S = -0.5, 0.5
 """Before and after a limit: far enough for a slow machine."""
 ALIVE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+"""Asks a route for another protocol that speaks none."""
 MUCH = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200
 """More to answer than all buffers on the way hold."""
 
@@ -255,6 +257,37 @@ async def test_head_that_never_ends_is_not_kept(house):
         assert (400, b"") == (status, await endless.rest())
 
 
+HEAD_BEGINS = b"GET / HTTP/1.1\r\nHost: x\r\n"
+LINES = (b"a: " + b"b" * 4_000 + b"\r\n") * 40
+
+
+@pytest.mark.parametrize("before", [ALIVE, ALIVE * 40, UPGRADE], ids=["one", "many", "upgrade"])
+async def test_head_that_begins_behind_another_request_is_bounded_too(house, before):
+    """
+    It is refused at its bound even if it has come in one with what is before it.
+    """
+    async with wire(house) as client:
+        await until(lambda: [c._waiter is not None for c, _ in house.connections.ours] == [True])
+        house.connections.ours[0][0].data_received(before + HEAD_BEGINS + LINES)
+        for _ in range(before.count(b"\r\n\r\n")):
+            assert 200 == (await client.answer())[0]
+        status, _, _ = await client.answer()
+        assert (400, b"") == (status, await client.rest())
+
+
+async def test_head_that_begins_behind_another_request_is_not_waited_for(house):
+    """
+    Its time runs from its first bytes.
+    """
+    async with wire(house) as client:
+        client.send(ALIVE + HEAD_BEGINS)
+        assert 200 == (await client.answer())[0]
+        await house.sweep(HEAD_WITHIN_S + IN_TIME_S)
+        assert connected(house)()
+        await house.sweep(HEAD_WITHIN_S + LATE_S)
+        assert b"" == await client.rest()
+
+
 async def test_body_that_nobody_wants_is_given_up(house):
     """
     What is too large is answered while it comes, and some more of it is read, so that its sender sees the answer.
@@ -276,6 +309,58 @@ async def test_body_that_nobody_wants_is_given_up(house):
                 pass
         await until(connected(house, 0))
     assert ["body_too_large"] == [line["code"] for line in house.lines("request")]
+
+
+async def test_body_behind_a_declined_upgrade_is_not_waited_for(house):
+    """
+    Who asks for another protocol first has not won more time for what comes behind.
+    """
+    async with wire(house) as slow:
+        slow.send(UPGRADE + execute_head(house, 20) + b"{")
+        assert 200 == (await slow.answer())[0]
+        await until(lambda: [c._body is not None for c, _ in house.connections.ours] == [True])
+        await house.sweep(BODY_WITHIN_S + LATE_S)
+        status, _, body = await slow.answer()
+        assert (400, "malformed_request") == (status, json.loads(body)["code"])
+        assert b"" == await slow.rest()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        *(data for data in LONG.values()),
+        ALIVE.replace(b"HTTP/1.1", b"HTTP/1.2"),
+        ALIVE.replace(b"Host", b"Transfer-Encoding: gzip, chunked\r\nHost") + b"0\r\n\r\n",
+    ],
+)
+async def test_request_behind_a_declined_upgrade_is_held_to_the_same(house, behind):
+    """
+    It is no less bounded than any other.
+    """
+    async with wire(house) as client:
+        client.send(UPGRADE + behind)
+        assert 200 == (await client.answer())[0]
+        status, _, body = await client.answer()
+        assert (400, "malformed_request") == (status, json.loads(body)["code"])
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+async def test_requests_behind_declined_upgrades_are_answered_in_their_order(house, size):
+    """
+    However many of them ask for another protocol, and however it comes.
+    """
+    asked = [str(number) for number in range(2_000)]
+    data = b"".join(
+        (UPGRADE if number % 300 == PIPELINED_MAX else ALIVE).replace(b"Host", b"X-Request-Id: %d\r\nHost" % number)
+        for number in range(len(asked))
+    )
+    async with wire(house) as client:
+        await until(lambda: [c._waiter is not None for c, _ in house.connections.ours] == [True])
+        [(connection, transport)] = house.connections.ours
+        for at in range(0, len(data), size):
+            await until(transport.is_reading)
+            connection.data_received(data[at : at + size])
+        assert asked == [(await client.answer())[1]["x-request-id"] for _ in asked]
 
 
 async def test_pipelined_requests_are_answered_in_their_order(house):

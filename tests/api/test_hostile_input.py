@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 
 from service.api.fields import Amount
-from service.api.parsing import faults_of, refused
+from service.api.parsing import FAULTS_MAX, faults_of, refused
 from service.api.problems import CODES
 from service.api.requests import ExecuteBody
 
@@ -580,3 +580,37 @@ def test_no_body_is_an_error_of_ours(body):
     except ValidationError as error:
         refusal = refused(faults_of(error.messages, "pointer", "unknown_field"))
         assert 400 == CODES[refusal.code].status
+
+
+MANY = ",".join(f'"f{number}":1,"g":1' for number in range(3_000))
+
+
+async def test_thousands_of_faults_are_not_all_told(house, monkeypatch):
+    """
+    What is beyond what is told is not looked for: 64 KiB of unknown names would keep everybody waiting.
+    """
+    looked_at = []
+    load = Schema.load
+    monkeypatch.setattr(Schema, "load", lambda self, data: looked_at.append(len(data)) or load(self, data))
+    query = "&".join(f"f{number}=1&f{number}=2" for number in range(500))
+    for reply in (
+        await house.ask("POST", "/execute", raw=b'{"side":"buy",%s}' % MANY.encode()),
+        await house.quote(f"symbol=BTC/USDT&{query}"),
+    ):
+        assert (400, FAULTS_MAX) == (reply.status, len(reply.json["errors"]))
+    async with house.client.ws_connect("/v1/stream") as connection:
+        await connection.send_str(f'{{"op":"auth","key":"x",{MANY}}}')
+        error = (await connection.receive_json())["error"]
+    assert ("unknown_field", FAULTS_MAX) == (error["code"], len(error["errors"]))
+    assert 3 == len(looked_at) and max(looked_at) <= FAULTS_MAX + 5
+
+
+async def test_unknown_names_hide_no_known_fault(house):
+    """
+    Fields that are known are read, however many stand beside them that are not.
+    """
+    unknown = {f"f{number}": "1" for number in range(100)}
+    order = {"symbol": "BTC/USDT", "side": "hold", "quantity": "1", "client_order_id": "a", **unknown}
+    faults = (await house.execute(order)).faults
+
+    assert ("/side", "invalid_parameter") in faults and FAULTS_MAX == len(faults)

@@ -151,6 +151,18 @@ async def test_key_that_cannot_be_is_refused(house, fields, pointer, detail):
     assert before == len(await house.ledger.keys())
 
 
+async def test_key_whose_time_is_over_while_it_is_made_is_refused(house):
+    """
+    It makes no difference how late that is found.
+    """
+    house.ring.now = lambda: datetime.now(UTC) + timedelta(hours=1)
+    expires_at = (datetime.now(UTC) + timedelta(minutes=1)).isoformat(timespec="milliseconds")
+    asked = {"account": "carol", "scopes": ["quote"], "expires_at": expires_at}
+    reply = await house.ask("POST", "/v1/admin/keys", key="admin", body=asked)
+
+    assert (400, [("/expires_at", "invalid_parameter")]) == (reply.status, reply.faults)
+
+
 async def test_misspelt_scope_is_told_with_the_nearest(house):
     """
     What was meant stands in ``suggested``; all other mistakes are told as well.
@@ -186,6 +198,18 @@ async def test_revoked_key_is_unauthenticated_from_the_answer_on(house):
     assert (200, revoked.json) == (again.status, again.json)
     for key_id in (UNKNOWN, "x", "%00", "a" * 100):
         assert "not_found" == (await house.ask("DELETE", f"/v1/admin/keys/{key_id}", key="admin")).code
+
+
+@pytest.mark.parametrize("key_id", ["%00", "a%00b", "%ED%A0%80", "a" * 21, "a-b", "%C3%A9"])
+async def test_what_is_no_keys_id_is_not_looked_for(house, key_id):
+    """
+    Some of it a database would choke on.
+    """
+    house.ledger.trouble["revoke_key"] = RuntimeError("was asked")
+    revoked = await house.ask("DELETE", f"/v1/admin/keys/{key_id}", key="admin")
+    rotated = await house.ask("POST", f"/v1/admin/keys/{key_id}/rotate", key="admin", body={"overlap_ms": 0})
+
+    assert [(404, "not_found")] * 2 == [(reply.status, reply.code) for reply in (revoked, rotated)]
 
 
 async def test_admin_key_may_revoke_and_rotate_itself(house):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -95,6 +96,30 @@ async def test_those_without_a_key_keep_nobody_out(house, monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("house", [{"service": {"trusted_proxies": ["127.0.0.1"]}}], indirect=True)
+async def test_one_address_without_a_key_keeps_no_other_out(house, monkeypatch):
+    """
+    So many may come from where one client is; others have room, those behind a proxy that says nothing of them as well.
+    """
+    monkeypatch.setattr(stream, "WITHOUT_KEY_OF_ADDRESS_MAX", 1)
+    one, neighbour, other, unknown = (
+        {"X-Forwarded-For": "2001:db8::1"},
+        {"X-Forwarded-For": "2001:db8::2"},
+        {"X-Forwarded-For": "2001:db8:0:1::1"},
+        {},
+    )
+    async with streaming(house, key=None, headers=one) as first:
+        assert 503 == await refused(house, key=None, headers=neighbour)
+        for others in (other, unknown, unknown):
+            async with streaming(house, key=None, headers=others):
+                pass
+        async with streaming(house, headers=neighbour):
+            pass
+        await first.ask(op="auth", key=house.keys["all"])
+        async with streaming(house, key=None, headers=neighbour):
+            pass
+
+
 @pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
 async def test_opening_and_subscribing_count_against_the_limit(house):
     """
@@ -105,6 +130,34 @@ async def test_opening_and_subscribing_count_against_the_limit(house):
         answer = await one.ask(op="subscribe", channel="venues")
         assert "pong" == (await one.ask(op="ping"))["op"]
     assert "rate_limited" == answer["error"]["code"]
+
+
+@pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 5}, "service": {"streams_per_key": 1}}], indirect=True)
+async def test_handshake_says_how_the_limit_stands(house):
+    """
+    As every answer to a key that has one does, whether the stream is opened or refused.
+    """
+    async with raw_stream(house) as one:
+        opened = one.head.decode().lower()
+        refusal = await house.get("/v1/stream", headers=HANDSHAKE)
+
+    assert 'ratelimit-policy: "quote";q=10;w=2' in opened and 'ratelimit: "quote";r=9;t=1' in opened
+    assert (429, '"quote";q=10;w=2') == (refusal.status, refusal.headers["RateLimit-Policy"])
+
+
+@pytest.mark.parametrize("house", [{"limits": {"quote_per_s": 1}}], indirect=True)
+async def test_opening_counts_wherever_the_key_comes(house):
+    """
+    A key that comes in a message has used up its requests as one in a header has.
+    """
+    codes = []
+    for _ in range(3):
+        async with streaming(house, key=None) as one:
+            answer = await one.ask(op="auth", key=house.keys["all"])
+            if "error" in answer:
+                codes.append((answer["error"]["code"], await one.closed()))
+    assert [("rate_limited", 1013)] == codes
+    assert 429 == await refused(house)
 
 
 async def test_other_methods_are_not_allowed(house):
@@ -403,6 +456,21 @@ async def test_client_that_does_not_pong_is_closed(house, impatient, monkeypatch
         assert (0x88, 1013) == await closing(silent)
         assert not healthy.connection.closed and not reading.done()
         reading.cancel()
+
+
+async def test_pong_that_answers_no_ping_is_no_sign_of_reading(house, impatient, monkeypatch):
+    """
+    Only who has read a ping knows what it says.
+    """
+    monkeypatch.setattr(stream_client, "PING_EVERY_S", 0.05)
+    async with raw_stream(house) as blind:
+        async with asyncio.timeout(WITHIN_S):
+            while not end_of(house):
+                with suppress(ConnectionError):
+                    for payload in (b"", b"\0" * 8):
+                        await blind.frame(0x8A, payload)
+                await asyncio.sleep(0.02)
+    assert [1013] == [line["close_code"] for line in end_of(house)]
 
 
 async def test_executions_are_not_lost_silently(house, monkeypatch):

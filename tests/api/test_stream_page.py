@@ -49,6 +49,7 @@ def test_page_says_the_limits():
         "streams of a key": "`[service] streams_per_key`",
         "streams in all": str(stream.STREAMS_MAX),
         "streams without a key yet": str(stream.WITHOUT_KEY_MAX),
+        "… from one IPv4 address, or one IPv6 network of 64 bits": str(stream.WITHOUT_KEY_OF_ADDRESS_MAX),
         "streams opened, and subscriptions begun": "`[limits] quote_per_s`",
         "a frame to you": f"{stream_topics.FRAME_MAX_BYTES} bytes",
         "waiting for you": f"less than {1024 * 1024} bytes",
