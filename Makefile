@@ -45,7 +45,8 @@ covered: $(VENV)/installed-dev
 laws: $(VENV)/installed-dev ## the laws of prices, of the desk and of recordings on 2,000 examples each
 	$(BIN)/pytest --numprocesses auto --hypothesis-profile=thorough $(LAWS)
 
-chaos: $(VENV)/installed-dev ## try to lose, double or half-do executions (kills, power cuts, races, outages), and to find a replay that differs
+chaos: $(VENV)/installed-dev ## try to lose, double or half-do executions (kills, power cuts, races, outages), to overwhelm the service, and to find a replay that differs
+	$(BIN)/pytest -m broken_copy tests/rigs
 	$(BIN)/python -m tests.rigs
 
 bench: $(VENV)/installed-dev $(VENV)-nautilus/installed ## measure side by side with references; writes bench/results.json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rigs.canaries import canaries
 
 
@@ -14,6 +16,7 @@ async def test_no_secret_gets_out_by_broken_requests(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 async def test_canaries_find_broken_copies(run):
     """
     A service that logs what it could not read, as its HTTP library does by itself, is found out.

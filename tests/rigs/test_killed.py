@@ -34,6 +34,7 @@ async def test_killed_service_loses_nothing(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(
     ("fault", "trouble"),
     [

@@ -28,6 +28,7 @@ async def test_outage_refuses_and_passes(run, kind, how, seconds):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(
     ("how", "seconds", "fault"),
     [
@@ -56,6 +57,7 @@ async def test_connection_cut_at_commit_does_each_order_once(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(
     ("fault", "mode", "trouble"),
     [
@@ -82,6 +84,7 @@ async def test_restarted_database_is_used_again(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 async def test_restart_finds_a_database_given_up(run):
     """
     A service that never asks the database again is found out.

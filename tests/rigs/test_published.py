@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rigs.published import schemathesis
 
 
@@ -15,6 +17,7 @@ async def test_demo_keeps_to_its_document(run):
     assert 2 == figures["operations"]
 
 
+@pytest.mark.broken_copy
 async def test_rig_finds_broken_copy(run):
     """
     A service that takes what its document forbids is found out.

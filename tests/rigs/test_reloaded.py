@@ -16,6 +16,7 @@ async def test_reload_under_load_fails_no_request(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(("fault", "trouble"), [("begin_anew", "failed"), ("mistakes_in_force", "wrong")])
 async def test_reload_finds_broken_copies(run, fault, trouble):
     """

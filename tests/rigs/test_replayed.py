@@ -43,6 +43,7 @@ def runs_ahead(monkeypatch):
     monkeypatch.setattr(ReplayClock, "hold", lambda clock, limit_ns: setattr(clock, "_limit_ns", None))
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize("broken", [forgets_trouble, rounds, runs_ahead])
 async def test_rig_finds_a_replay_that_is_not(run, monkeypatch, broken):
     """

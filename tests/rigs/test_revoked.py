@@ -17,6 +17,7 @@ async def test_revocation_holds_within_a_second_on_every_process(run, kind, way)
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 async def test_revocation_finds_broken_copies(run):
     """
     A service that keeps a revoked key in force is found out.

@@ -16,6 +16,7 @@ async def test_service_ends_in_time_with_orders_under_way(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(("fault", "trouble"), [("cut_at_the_end", "unanswered"), ("waits_for_everybody", "late")])
 async def test_shutdown_finds_broken_copies(run, fault, trouble):
     """

@@ -25,6 +25,7 @@ async def test_silence_costs_no_honest_price(run, kind):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(("kind", "fault"), [(DATA_STOPS, "never_stale"), (STOPPED, "gaps_uncounted")])
 async def test_silence_finds_broken_copies(run, kind, fault):
     """

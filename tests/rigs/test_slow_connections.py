@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rigs.slow_connections import slow_connections
 
 
@@ -15,6 +17,7 @@ async def test_slow_connections_are_cut(run):
     assert {"heads": 100, "bodies": 100} == figures["opened"]
 
 
+@pytest.mark.broken_copy
 async def test_slow_connections_find_a_broken_copy(run):
     """
     A service that waits for them for as long as they like is found out.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rigs.slow_streams import Length, slow_streams
 
 SHORT = Length(
@@ -25,6 +27,7 @@ async def test_clients_that_do_not_read_are_closed(run):
     assert figures["ok"], str(figures)
 
 
+@pytest.mark.broken_copy
 async def test_slow_streams_finds_a_broken_copy(run):
     """
     A service that writes to whoever does not read, and so skips nothing, is found out.

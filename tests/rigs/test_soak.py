@@ -21,6 +21,7 @@ async def test_what_broke_is_given_back(run):
     assert ({}, [], []) == (figures["failed"], figures["errors"], figures["risen"])
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(("fault", "risen"), [("connections_kept", "sockets"), ("tasks_kept", "tasks")])
 async def test_soak_finds_broken_copies(run, fault, risen):
     """

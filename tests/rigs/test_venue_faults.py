@@ -26,6 +26,7 @@ async def test_faults_break_nothing_and_are_seen(run):
     assert ["bad_checksum"] == figures["reasons"]["stream lost kraken"]
 
 
+@pytest.mark.broken_copy
 @pytest.mark.parametrize(("fault", "figure"), [("loop_blocked", "blocked_max_ms"), ("anything_goes", "unseen")])
 async def test_faults_find_broken_copies(run, fault, figure):
     """
