@@ -62,6 +62,8 @@ class Side(StrEnum):
     BUY = "buy"
     SELL = "sell"
 
+    __hash__ = str.__hash__  # Enum's own takes five times as long.
+
 
 BUY: Final = Side.BUY
 """The member itself, for what runs often: a name takes a tenth of the time that looking it up in its class does."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
 
 import orjson
 
@@ -159,9 +158,9 @@ def _warnings(book: ConsolidatedBook, sides: Collection[SideQuote]) -> str:
         codes.append("single_venue")
     if book.crossed:
         codes.append("crossed")
-    if any(not priced.fillable for priced in sides):
+    if False in [priced.fillable for priced in sides]:
         codes.append("thin")
-    if any(priced.stopped_by == "rules" for priced in sides):
+    if "rules" in [priced.stopped_by for priced in sides]:
         codes.append("unroutable")
     return ",".join([f'{{"code":"{code}"}}' for code in codes])
 
@@ -174,6 +173,7 @@ _AMOUNTS = '"subtotal":"%s","fees":"%s","markup":"%s","total":"%s"'
 _SLIPPAGE = '"slippage_bps":{"from_mid":"%s","from_best":"%s"}'
 _NO_SLIPPAGE = '"slippage_bps":{"from_mid":null,"from_best":null}'
 _WATERFALL = ",".join([f'{{"step":"{name}","amount":"%s","bps":"%s"}}' for name in STEPS])
+_WATERFALL_END = 4 + 2 * len(STEPS)
 _price_text = lru_cache(16_384)(price_text)
 """Levels' prices come again and again."""
 _rate_text = lru_cache(256)(rate_text)
@@ -188,7 +188,7 @@ def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
         amounts += (amount, _BPS * share)
     ratios: list[float] = []
     if best is not None:
-        amounts += (_BPS * (priced.from_mid_bps or 0), _BPS * (priced.worse_by_bps(best) or 0))
+        amounts += (_BPS * (priced.worse_by_bps(book.twice_mid, 2) or 0), _BPS * (priced.worse_by_bps(best) or 0))
         ratios += (near_ratio(spread.subtotal, quantity), near_ratio(total, quantity))
     if single is not None:
         amounts.append(_BPS * single.saving_bps)
@@ -198,8 +198,8 @@ def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
             amounts += (taken.subtotal, taken.fee)
             ratios.append(near_ratio(taken.subtotal, taken.quantity))
     texts = amount_texts(amounts, ratios)
-    money, quotients = iter(texts), iter(texts[len(amounts) :])
-    sums, waterfall = _AMOUNTS % tuple(islice(money, 4)), _WATERFALL % tuple(islice(money, 2 * len(STEPS)))
+    sums, waterfall = _AMOUNTS % tuple(texts[:4]), _WATERFALL % tuple(texts[4:_WATERFALL_END])
+    money, quotients = iter(texts[_WATERFALL_END:]), iter(texts[len(amounts) :])
     prices, slippage = _NO_PRICES, _NO_SLIPPAGE
     if best is not None:
         worst = priced.worst_price or 0
@@ -211,7 +211,8 @@ def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
             f'"best_single_venue":{{"venue":{_text(single.venue)},"all_in_price":"{next(quotients)}"}},'
             f'"saving_bps":"{next(money)}"'
         )
-    shortfall = (price_text if ask.total is None else money_text)(priced.shortfall)
+    missing = priced.shortfall
+    shortfall = (price_text if ask.total is None else money_text)(missing) if missing else "0"
     return (
         f'{{"fillable":{_truth(priced.fillable)},"quantity":"{price_text(quantity)}","shortfall":"{shortfall}",'
         f'{prices},{sums},{_directions(book, side)},{slippage},"waterfall":[{waterfall}],'

@@ -99,7 +99,7 @@ async def get_quote(request: web.Request) -> web.Response:
 
 def _book_age_ms(snapshot: Snapshot) -> int:
     """Give the age of the oldest venue's book that is in it."""
-    return max(source.age_ms or 0 for source in snapshot.sources if used(source))
+    return max([source.age_ms or 0 for source in snapshot.sources if used(source)])
 
 
 _QUOTE_CODES = (

@@ -245,8 +245,7 @@ class SideQuote(NamedTuple):
             (venue.cost(quantity), number)
             for number, venue in enumerate(side.alone)
             if quantity <= (venue.reach[-1] if limit_price is None else venue.within(limit_price))
-            and quantity >= venue.least
-            and not quantity % venue.step
+            and venue.accepts(quantity)
         ]
         costs.sort()
         sign = 1 if self.side is BUY else -1

@@ -64,7 +64,10 @@ def route(side: BookSide, quantity: int, most: Quantities | None = None) -> Spre
         most = side.depths
         if side.reads > MERGE_AFTER and quantity < side.depth:
             return _at_once(side, quantity)
-    return _accepted(side, quantity, sweep(venues, quantity, (0,) * len(venues), most), most)
+    quantities: Quantities = sweep(venues, quantity, (0,) * len(venues), most)
+    if _refusing(venues, quantities):
+        quantities = _Router(side, quantity, most).solve(quantities)
+    return spread_of(venues, quantities)
 
 
 def _at_once(side: BookSide, quantity: int) -> Spread:
@@ -75,7 +78,7 @@ def _at_once(side: BookSide, quantity: int) -> Spread:
     quantities = list(before)
     quantities[number] += part
     if not (others_accept and venue.accepts(quantities[number])):
-        return _accepted(side, quantity, quantities, side.depths)
+        return spread_of(side.venues, _Router(side, quantity, side.depths).solve(quantities))
     more = venue.prices[level] * part
     return Spread(
         quantities,
@@ -86,20 +89,13 @@ def _at_once(side: BookSide, quantity: int) -> Spread:
     )
 
 
-def _accepted(side: BookSide, quantity: int, quantities: Quantities, most: Quantities) -> Spread:
-    """Sum up the cheapest spread, or the best one that every venue accepts."""
-    venues = side.venues
-    if _refusing(venues, quantities) is not None:
-        quantities = _Router(venues, quantity - quantity % side.common_step, most).solve(quantities)
-    return spread_of(venues, quantities)
-
-
-def _refusing(venues: Sequence[VenueSide], quantities: Quantities) -> int | None:
-    """Find the first venue that would refuse its part."""
-    for number, (venue, taken) in enumerate(zip(venues, quantities, strict=True)):
-        if not venue.accepts(taken):
-            return number
-    return None
+def _refusing(venues: Sequence[VenueSide], quantities: Quantities) -> list[int]:
+    """Find the venues that would refuse their parts."""
+    return [
+        number
+        for number, (venue, taken) in enumerate(zip(venues, quantities, strict=True))
+        if taken and not venue.accepts(taken)
+    ]
 
 
 def spread_of(venues: Sequence[VenueSide], quantities: Quantities) -> Spread:
@@ -149,10 +145,9 @@ class _Node(NamedTuple):
 class _Router:
     """One order's branch and bound."""
 
-    def __init__(self, venues: Sequence[VenueSide], quantity: int, most: Quantities) -> None:
-        """Take an order's quantity without what of it can be had in no way."""
-        self._venues = venues
-        self._quantity = quantity
+    def __init__(self, side: BookSide, quantity: int, most: Quantities) -> None:
+        self._venues = side.venues
+        self._quantity = quantity - quantity % side.common_step  # The rest of it can be had in no way.
         self._most = most
         self._numbers = count()
 
@@ -167,11 +162,11 @@ class _Router:
         while heap and looked_at < NODES_MAX:
             looked_at += 1
             node = heapq.heappop(heap)
-            number = _refusing(self._venues, node.quantities)
-            best = _better(best, self._mended(node) if number is not None else _Found(node.worth, node.quantities))
-            if number is None or best.worth <= _enough(node.worth):
+            refusing = _refusing(self._venues, node.quantities)
+            best = _better(best, self._mended(node, refusing) if refusing else _Found(node.worth, node.quantities))
+            if not refusing or best.worth <= _enough(node.worth):
                 break
-            self._branch(heap, node, number)
+            self._branch(heap, node, refusing[0])
         return self._not_worse_than_one(best).quantities
 
     def _branch(self, heap: list[_Node], node: _Node, number: int) -> None:
@@ -190,17 +185,17 @@ class _Router:
         cost = sum([venue.cost(taken) for venue, taken in zip(self._venues, quantities, strict=True) if taken])
         return _Node((self._quantity - sum(quantities), cost), next(self._numbers), quantities, least, most)
 
-    def _mended(self, node: _Node) -> _Found:
+    def _mended(self, node: _Node, refusing: Sequence[int]) -> _Found:
         """Cut every venue's part to what it accepts, and let one of them absorb what that leaves."""
         venues, enough, cut = self._venues, _enough(node.worth), list(node.quantities)
         (left, cost), giver, given = node.worth, 0, -1
-        for number, (venue, taken) in enumerate(zip(venues, node.quantities, strict=True)):
-            if not venue.accepts(taken):
-                cut[number] = kept = alone(venue, taken, taken)
-                left += taken - kept
-                cost += venue.cost(kept) - venue.cost(taken)
-                if taken - kept > given:
-                    giver, given = number, taken - kept
+        for number in refusing:
+            venue, taken = venues[number], cut[number]
+            cut[number] = kept = alone(venue, taken, taken)
+            left += taken - kept
+            cost += venue.cost(kept) - venue.cost(taken)
+            if taken - kept > given:
+                giver, given = number, taken - kept
         best: _Worth = (left, cost)
         changes: _Changes = ()
         for number in self._by_cost(cut):
