@@ -29,8 +29,9 @@ from service.ledger.protocol import StoredKey
 SCOPES = ("quote", "execute", "account", "admin")
 PEPPER_LENGTH_MIN = 32
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 10, 43, 6
-_KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{49}", re.ASCII)
+_KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})", re.ASCII)
 ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -279,7 +280,7 @@ class KeyRing:
     def check(self, text: str) -> Principal | None:
         """Give whom a key stands for; None for junk, an unknown, a revoked or an expired one, all alike."""
         match = _KEY.fullmatch(text)
-        if match is None or match[1] != self._kind:
+        if match is None or match[1] != self._kind or _checksum(text[:-_CHECKSUM_LENGTH]) != match[3]:
             return None
         held = self._keys.get(match[2])
         if held is None or not hmac.compare_digest(held.key.digest, self._digest(text)):
@@ -335,11 +336,10 @@ def _random_text(length: int) -> str:
 
 
 def _checksum(text: str) -> str:
-    number, digits = zlib.crc32(text.encode()), []
-    for _ in range(_CHECKSUM_LENGTH):
-        number, digit = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """Write a CRC-32 as six digits to the base 62, two at a time."""
+    rest, last = divmod(zlib.crc32(text.encode()), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def quote_key(pepper: bytes, ledger_id: str) -> bytes:
