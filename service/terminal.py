@@ -63,7 +63,7 @@ def _table(words: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence
     """Lay out rows that begin with *words* and end with *numbers*."""
     table = Table(box=None)
     for column in words:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", min_width=len(column))
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True, overflow="fold")
     for row in rows:

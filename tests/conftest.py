@@ -96,7 +96,7 @@ def patience(monkeypatch):
     monkeypatch.setattr("service.ledger.sql.ANSWER_WITHIN_S", 60)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def logging_as_before():
     """Whatever a test makes of logging, the next one finds it as it was."""
     root = logging.getLogger()

@@ -360,7 +360,7 @@ async def test_what_cannot_be_a_firm_quote_is_unknown(house, name):
         ({"quantity": "0"}, [("/quantity", "invalid_parameter")]),
         ({"limit_price": 64000}, [("/limit_price", "invalid_parameter")]),
         ({"ttl_ms": "3000"}, [("/ttl_ms", "invalid_parameter")]),
-        ({"ttl_ms": 3000.0}, [("/ttl_ms", "invalid_parameter")]),
+        ({"ttl_ms": 3000.5}, [("/ttl_ms", "invalid_parameter")]),
         ({"ttl_ms": 0.5}, [("/ttl_ms", "invalid_parameter")]),
         ({"ttl_ms": True}, [("/ttl_ms", "invalid_parameter")]),
         ({"ttl_ms": [3000]}, [("/ttl_ms", "invalid_parameter")]),

@@ -22,6 +22,7 @@ from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
+from tests.rigs.overload import overload
 from tests.rigs.power_cut import power_cut
 from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
@@ -61,6 +62,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "revocation postgresql": lambda folder: revocation("postgresql", folder, 10),
     "shutdown sqlite": lambda folder: shutdown_service("sqlite", folder),
     "shutdown postgresql": lambda folder: shutdown_service("postgresql", folder),
+    "overload": overload,
     "silence": silence,
     "slow streams": slow_streams,
     "venue faults": venue_faults,

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from exchanges.feeds import Feeds
 from service import app
 from service.api import connection, fields
+from service.api.admission import Admission
 from service.api.connection import Connection
 from service.api.server import Runner, Server
 from service.api.stream_client import Client
@@ -218,6 +219,11 @@ def parser_tells() -> None:
     del Connection.handle_error
 
 
+def everything_is_admitted() -> None:
+    """Begin whatever comes, however much waits."""
+    Admission.admits = lambda self, kind, ahead, now_ns: True  # type: ignore[method-assign]
+
+
 def slow_record() -> None:
     """Take so long for each transaction that much is under way at any moment; no fault by itself."""
     transaction = sql.SqlLedger._transaction
@@ -302,6 +308,7 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         mistakes_in_force,
         keys_stay_in_force,
         parser_tells,
+        everything_is_admitted,
         slow_record,
         cut_at_the_end,
         waits_for_everybody,

@@ -165,7 +165,7 @@ class _Rig:
             max(self._success_after_s) <= HOLDS_WITHIN_S
             and not self._unexpected
             # One that was closed long before was no stream of that key.
-            and -_BEFORE_S < min(self._closed_after_s)
+            and -_COMMAND_WITHIN_S < min(self._closed_after_s)
             and max(self._closed_after_s) <= STREAMS_CLOSED_WITHIN_S
         )
 
