@@ -249,16 +249,14 @@ class _Router:
     def _not_worse_than_one(self, best: _Found) -> _Found:
         """Use one venue only, where that is better."""
         quantity = self._quantity
-        shortfall, cost = best.worth
         for number, (venue, most) in enumerate(zip(self._venues, self._most, strict=True)):
+            shortfall, cost = best.worth
             if not shortfall and venue.costs[0] * quantity >= cost:
                 continue  # Even all of it at the best price would be no better.
             taken = alone(venue, quantity, most)
             if taken and quantity - taken <= shortfall:
                 worth = (quantity - taken, venue.cost(taken))
-                if worth < best.worth:
-                    best = _Found(worth, _with((0,) * len(self._venues), number, taken))
-                    shortfall, cost = worth
+                best = _better(best, _Found(worth, _with((0,) * len(self._venues), number, taken)))
         return best
 
 
