@@ -14,7 +14,7 @@ from decimal import Context, Decimal
 from enum import StrEnum
 from itertools import repeat
 from operator import truediv
-from typing import Any, NamedTuple, overload
+from typing import Any, Final, NamedTuple, overload
 
 SCALE = 18
 UNIT = 10**SCALE
@@ -61,6 +61,13 @@ class Side(StrEnum):
 
     BUY = "buy"
     SELL = "sell"
+
+    __hash__ = str.__hash__  # Enum's own takes five times as long.
+
+
+BUY: Final = Side.BUY
+"""The member itself, for what runs often: a name takes a tenth of the time that looking it up in its class does."""
+SELL: Final = Side.SELL
 
 
 class Level(NamedTuple):

@@ -48,6 +48,8 @@ class State(StrEnum):
     SUSPECT = "suspect"
     DOWN = "down"
 
+    __hash__ = str.__hash__  # Enum's own takes five times as long.
+
 
 class Event(StrEnum):
     """What may change a state."""

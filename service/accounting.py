@@ -40,6 +40,7 @@ FLOAT_DIGITS: Final[int] = 10**15
 
 _MONEY_PER_QUANTITY: Final[int] = 10 ** (SCALE - MONEY_SCALE)
 _MONEY_ONE: Final[int] = 10**MONEY_SCALE
+_BPS_ONE: Final[int] = 10 ** (4 + BPS_SCALE)
 _TWELVE_DIGITS: Final[int] = 10 ** (RATIO_DIGITS - 1)
 _POWERS: Final[tuple[int, ...]] = tuple(10**power for power in range(20))
 
@@ -68,7 +69,9 @@ def rate(bps: Decimal) -> int:
 
 def bps(part: int, whole: int) -> int:
     """Give *part* in basis points of *whole* (positive), half-even to 4 decimals."""
-    return near(part * 10 ** (4 + BPS_SCALE), whole)
+    share, rest = divmod(part * _BPS_ONE, whole)
+    doubled = 2 * rest
+    return share + (doubled > whole or (doubled == whole and share % 2 == 1))
 
 
 def ratio(money: int, quantity: int) -> Decimal:
@@ -86,6 +89,13 @@ def quotient(numerator: int, denominator: int) -> Decimal:
 
 def near_ratio(money: int, quantity: int) -> float:
     """Give the float that is nearest to ``ratio``, as ``decimal_texts`` wants it."""
+    value = money * _MONEY_PER_QUANTITY / quantity
+    if 1 <= value < _TWELVE_DIGITS:
+        one = _POWERS[RATIO_DIGITS - 1 - floor(log10(value))]
+        scaled = value * one  # As in ``_significant``, at half its cost.
+        digits = round(scaled)
+        if -0.499 < scaled - digits < 0.499 and digits >= _TWELVE_DIGITS:
+            return digits / one
     digits, scale = _significant(money * _MONEY_PER_QUANTITY, quantity)
     return digits / _POWERS[scale] if 0 <= scale < len(_POWERS) else float(Decimal(digits).scaleb(-scale))
 
@@ -162,8 +172,9 @@ def decimal_texts(numbers: Sequence[float]) -> list[str]:
     """
     if not numbers:
         return []
-    texts = orjson.dumps(numbers).decode().replace(".0,", ",").replace(".0]", "]")[1:-1].split(",")
-    return [plain(Decimal(one)) if "e" in one else one for one in texts]
+    together = orjson.dumps(numbers).decode().replace(".0,", ",").replace(".0]", "]")
+    texts = together[1:-1].split(",")
+    return [plain(Decimal(one)) if "e" in one else one for one in texts] if "e" in together else texts
 
 
 def amount_texts(amounts: Sequence[int], prices: Sequence[float] = ()) -> list[str]:

@@ -29,6 +29,7 @@ from service.ledger.protocol import StoredKey
 SCOPES = ("quote", "execute", "account", "admin")
 PEPPER_LENGTH_MIN = 32
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 10, 43, 6
 _KEY = re.compile(r"iob_(live|test)_([0-9A-Za-z]{10})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})", re.ASCII)
 KEY_ID = re.compile(r"[0-9A-Za-z]{1,20}", re.ASCII)
@@ -337,11 +338,10 @@ def _random_text(length: int) -> str:
 
 
 def _checksum(text: str) -> str:
-    number, digits = zlib.crc32(text.encode()), []
-    for _ in range(_CHECKSUM_LENGTH):
-        number, digit = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """Write a CRC-32 as six digits to the base 62, two at a time."""
+    rest, last = divmod(zlib.crc32(text.encode()), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def quote_key(pepper: bytes, ledger_id: str) -> bytes:

@@ -141,6 +141,8 @@ def record_amounts(record: dict[str, Any], ask: Ask) -> None:
 
 def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     """Find names of venues that the service does not have, or that cannot serve the symbol, and a choice of none."""
+    if "venues" not in asked and "exclude_venues" not in asked:
+        return []
     api = request.app[API]
     named = {
         name: text.split(",")

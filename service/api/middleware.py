@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from time import monotonic_ns, perf_counter_ns
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
@@ -98,6 +99,35 @@ def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) ->
     return middleware
 
 
+class _Marks(NamedTuple):
+    """
+    What a handler was marked with.
+
+    Args:
+        reads: There are schemas for what it reads ...
+        body: ... of the body, whose parser looks at a query, too ...
+        query: ... or of the query.
+    """
+
+    scopes: Sequence[str]
+    kind: Kind
+    reads: bool
+    body: bool
+    query: bool
+
+
+@lru_cache(1_024)
+def _marks(handler: Handler) -> _Marks:
+    locations = {schema["location"] for schema in getattr(handler, "__schemas__", ())}
+    return _Marks(
+        scopes=getattr(handler, "__scopes__", ()),
+        kind=getattr(handler, "__kind__", "quote"),
+        reads=bool(locations),
+        body="json" in locations,
+        query="querystring" in locations,
+    )
+
+
 async def _answer(
     request: web.Request, handler: Handler, guard: Guard, admission: Admission, closing: Callable[[], bool]
 ) -> web.StreamResponse:
@@ -106,20 +136,20 @@ async def _answer(
     if failed is not None:
         raise failed
     target = request.match_info.handler
-    scopes, schemas = getattr(target, "__scopes__", ()), getattr(target, "__schemas__", ())
-    if scopes and not admission.admits(target.__kind__, request.protocol.ahead, monotonic_ns()):  # type: ignore[attr-defined]
+    scopes, kind, reads, body, query = _marks(target)
+    if scopes and not admission.admits(kind, request.protocol.ahead, monotonic_ns()):  # type: ignore[attr-defined]
         # Before all else: what it would be refused for, or granted, costs the time that is missing.
         raise Unavailable("overloaded", CODES["overloaded"].meaning)
-    if any(schema["location"] == "json" for schema in schemas):
+    if body:
         check_media_type(request)
         await _read_body(request)
     if scopes:
-        _admit(request, guard, scopes, target.__kind__)  # type: ignore[attr-defined]
+        _admit(request, guard, scopes, kind)
         if "execute" not in scopes and closing():
             raise Unavailable("shutting_down", CODES["shutting_down"].meaning)
-    if not any(schema["location"] in ("querystring", "json") for schema in schemas):
+    if not body and not query:
         refuse_query(request)
-    if schemas:
+    if reads:
         plain = await request.app["_apispec_parser"].read_plain(request)
         if plain is not None:
             for name, values in plain.items():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
 
 import orjson
 
 from exchanges.board import Source
-from exchanges.book import Side
+from exchanges.book import BUY, SELL, Side
 from exchanges.clock import MS
 from exchanges.health import State
 from service.accounting import (
@@ -35,7 +34,7 @@ from service.desk.orders import Quote, QuoteRequest
 from service.market.book import ConsolidatedBook, Snapshot
 from service.market.screening import counts
 from service.pricing.bounds import Ask
-from service.pricing.quote import STEPS, Leg, LegConversion, SideQuote, SingleVenue
+from service.pricing.quote import STEPS, Leg, LegConversion, SideQuote
 
 
 def quote_message(quote: Quote, *, with_fills: bool = False) -> bytes:
@@ -67,7 +66,7 @@ def firm_message(given: Given) -> bytes:
 def _in_common(request: QuoteRequest, sides: Mapping[Side, SideQuote], snapshot: Snapshot, with_fills: bool) -> str:
     """Write what quotes of both kinds have in common."""
     book, sources, at_ns = snapshot
-    buy, sell = sides.get(Side.BUY), sides.get(Side.SELL)
+    buy, sell = sides.get(BUY), sides.get(SELL)
     taken = sum([book.side(side).taken for side in sides])
     held = sum([book.side(side).held for side in sides])
     return (
@@ -159,9 +158,9 @@ def _warnings(book: ConsolidatedBook, sides: Collection[SideQuote]) -> str:
         codes.append("single_venue")
     if book.crossed:
         codes.append("crossed")
-    if any(not priced.fillable for priced in sides):
+    if False in [priced.fillable for priced in sides]:
         codes.append("thin")
-    if any(priced.stopped_by == "rules" for priced in sides):
+    if "rules" in [priced.stopped_by for priced in sides]:
         codes.append("unroutable")
     return ",".join([f'{{"code":"{code}"}}' for code in codes])
 
@@ -174,63 +173,57 @@ _AMOUNTS = '"subtotal":"%s","fees":"%s","markup":"%s","total":"%s"'
 _SLIPPAGE = '"slippage_bps":{"from_mid":"%s","from_best":"%s"}'
 _NO_SLIPPAGE = '"slippage_bps":{"from_mid":null,"from_best":null}'
 _WATERFALL = ",".join([f'{{"step":"{name}","amount":"%s","bps":"%s"}}' for name in STEPS])
+_WATERFALL_END = 4 + 2 * len(STEPS)
 _price_text = lru_cache(16_384)(price_text)
 """Levels' prices come again and again."""
+_rate_text = lru_cache(256)(rate_text)
 
 
 def _side(priced: SideQuote, at_ns: int, with_fills: bool) -> str:
-    quantity, legs, single = priced.quantity, priced.legs, priced.best_single_venue
-    amounts, ratios = _texts(priced, single)
-    shortfall = (price_text if priced.ask.total is None else money_text)(priced.shortfall)
-    if quantity:
-        best, worst = _price_text(priced.best_price or 0), _price_text(priced.worst_price or 0)
-        prices = _PRICES % (next(ratios), best, worst, next(ratios))
-        slippage = _SLIPPAGE % (next(amounts), next(amounts))
-    else:
-        prices, slippage = _NO_PRICES, _NO_SLIPPAGE
-    return (
-        f'{{"fillable":{_truth(priced.fillable)},"quantity":"{price_text(quantity)}","shortfall":"{shortfall}",'
-        f"{prices},{_AMOUNTS % (next(amounts), next(amounts), next(amounts), next(amounts))},"
-        f"{_directions(priced)},{slippage},"
-        f'"waterfall":[{_WATERFALL % tuple(islice(amounts, 2 * len(STEPS)))}],'
-        f'"legs":[{",".join([_leg(leg, amounts, ratios, at_ns) for leg in legs])}],'
-        + (
-            '"best_single_venue":null,"saving_bps":null'
-            if single is None
-            else f'"best_single_venue":{{"venue":{_text(single.venue)},"all_in_price":"{next(ratios)}"}},'
-            f'"saving_bps":"{next(amounts)}"'
-        )
-        + (_fills(priced) if with_fills else "")
-        + "}"
-    )
-
-
-def _texts(priced: SideQuote, single: SingleVenue | None) -> tuple[Iterator[str], Iterator[str]]:
-    """Turn a side's amounts, and its prices that are quotients, into text all at once: both as ``_side`` takes them."""
-    quantity = priced.quantity
-    amounts: list[int] = []
-    ratios: list[float] = []
-    if quantity:
-        amounts += (_BPS * (priced.from_mid_bps or 0), _BPS * (priced.from_best_bps or 0))
-        ratios += (near_ratio(priced.subtotal, quantity), near_ratio(priced.total, quantity))
-    amounts += (priced.subtotal, priced.fees, priced.markup, priced.total)
+    """Write a side: first all its amounts, and its prices that are quotients, as text at once, then what they are."""
+    book, side, ask, spread, legs, _, markup, _ = priced
+    quantity, total, best, single = spread.quantity, priced.total, priced.best_price, priced.best_single_venue
+    amounts = [spread.subtotal, spread.fees, markup, total]
     for amount, share in priced.lines:
         amounts += (amount, _BPS * share)
-    for source, taken in priced.legs:
-        if taken.quantity not in source.written:
-            amounts += (taken.subtotal, taken.fee)
-            ratios.append(near_ratio(taken.subtotal, taken.quantity))
+    ratios: list[float] = []
+    if best is not None:
+        amounts += (_BPS * (priced.worse_by_bps(book.twice_mid, 2) or 0), _BPS * (priced.worse_by_bps(best) or 0))
+        ratios += (near_ratio(spread.subtotal, quantity), near_ratio(total, quantity))
     if single is not None:
         amounts.append(_BPS * single.saving_bps)
         ratios.append(near_ratio(single.total, quantity))
+    for source, taken in legs:
+        if taken.quantity not in source.written:
+            amounts += (taken.subtotal, taken.fee)
+            ratios.append(near_ratio(taken.subtotal, taken.quantity))
     texts = amount_texts(amounts, ratios)
-    return iter(texts[: len(amounts)]), iter(texts[len(amounts) :])
+    sums, waterfall = _AMOUNTS % tuple(texts[:4]), _WATERFALL % tuple(texts[4:_WATERFALL_END])
+    money, quotients = iter(texts[_WATERFALL_END:]), iter(texts[len(amounts) :])
+    prices, slippage = _NO_PRICES, _NO_SLIPPAGE
+    if best is not None:
+        worst = priced.worst_price or 0
+        prices = _PRICES % (next(quotients), _price_text(best), _price_text(worst), next(quotients))
+        slippage = _SLIPPAGE % (next(money), next(money))
+    alone = '"best_single_venue":null,"saving_bps":null'
+    if single is not None:
+        alone = (
+            f'"best_single_venue":{{"venue":{_text(single.venue)},"all_in_price":"{next(quotients)}"}},'
+            f'"saving_bps":"{next(money)}"'
+        )
+    missing = priced.shortfall
+    shortfall = (price_text if ask.total is None else money_text)(missing) if missing else "0"
+    return (
+        f'{{"fillable":{_truth(priced.fillable)},"quantity":"{price_text(quantity)}","shortfall":"{shortfall}",'
+        f'{prices},{sums},{_directions(book, side)},{slippage},"waterfall":[{waterfall}],'
+        f'"legs":[{",".join([_leg(leg, money, quotients, at_ns) for leg in legs])}],{alone}'
+        f"{_fills(priced) if with_fills else ''}}}"
+    )
 
 
-def _directions(priced: SideQuote) -> str:
-    book = priced.book
+def _directions(book: ConsolidatedBook, side: Side) -> str:
     base_asset, quote_asset = _text(book.base_asset), _text(book.quote_asset)
-    if priced.side is Side.BUY:
+    if side is BUY:
         return f'"pays":{quote_asset},"receives":{base_asset}'
     return f'"pays":{base_asset},"receives":{quote_asset}'
 
@@ -246,7 +239,7 @@ def _leg(leg: Leg, amounts: Iterator[str], ratios: Iterator[str], at_ns: int) ->
         f'{{"venue":{_text(source.venue)},"symbol":{_text(source.symbol)},"quantity":"{price_text(taken.quantity)}",'
         f'"average_price":"{next(ratios)}","worst_price":"{_price_text(taken.worst_price)}",'
         f'"subtotal":"{next(amounts)}","fee":"{next(amounts)}",'
-        f'"fee_bps":"{rate_text(source.taker_rate)}","levels":{taken.levels},'
+        f'"fee_bps":"{_rate_text(source.taker_rate)}","levels":{taken.levels},'
         f'"conversion":{"null" if conversion is None else _conversion(conversion, at_ns)}}}'
     )
     if conversion is None and taken.quantity == source.reach[taken.levels]:

@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import json_schema, match_info_schema, querystring_schema, response_schema
 
-from exchanges.book import Side
+from exchanges.book import BUY, SELL, Side
 from service.accounting import bps_text, price_text
 from service.api import answers, answers_record, requests
 from service.api.account_routes import ACCOUNT_ROUTES
@@ -83,7 +83,7 @@ async def get_quote(request: web.Request) -> web.Response:
     wanted = QuoteRequest(
         symbol=symbol,
         ask=ask_of(query),
-        sides=(Side.BUY, Side.SELL) if side == "both" else (Side(side),),
+        sides=(BUY, SELL) if side == "both" else (Side(side),),
         venues=query.get("venues"),
         exclude_venues=query.get("exclude_venues"),
     )
@@ -99,7 +99,7 @@ async def get_quote(request: web.Request) -> web.Response:
 
 def _book_age_ms(snapshot: Snapshot) -> int:
     """Give the age of the oldest venue's book that is in it."""
-    return max(source.age_ms or 0 for source in snapshot.sources if used(source))
+    return max([source.age_ms or 0 for source in snapshot.sources if used(source)])
 
 
 _QUOTE_CODES = (

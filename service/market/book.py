@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from math import gcd
 from typing import NamedTuple
 
 from exchanges.board import Source
-from exchanges.book import SCALE, Side, decimal
+from exchanges.book import BUY, SCALE, Side, decimal
 from service.accounting import QUANTITY_UNIT, RATE_ONE, RATE_SCALE, up
 from service.market.merged import Merged
 from service.market.side import VenueSide
@@ -37,7 +38,7 @@ class BookLevel(NamedTuple):
 
     def net_price(self, side: Side) -> Decimal:
         """Give what a taker on *side* pays or receives per unit with the fee."""
-        sign = 1 if side is Side.BUY else -1
+        sign = 1 if side is BUY else -1
         return decimal(self.price * (RATE_ONE + sign * self.rate), SCALE + RATE_SCALE)
 
 
@@ -126,7 +127,7 @@ class BookSide:
     @cached_property
     def top(self) -> Top:
         """Give the best price that is shown, taken or not."""
-        sign = 1 if self.side is Side.BUY else -1
+        sign = 1 if self.side is BUY else -1
         best = min(self.shown.venues, key=lambda venue: sign * venue.prices[0])
         return Top(best.venue, best.prices[0], best.best_at_mid)
 
@@ -134,6 +135,11 @@ class BookSide:
     def step(self) -> int:
         """Give the finest step of an order's quantity among the venues that show something."""
         return min(venue.rules.step or 1 for venue in self.shown.venues)
+
+    @cached_property
+    def common_step(self) -> int:
+        """Give what all that the venues can fill together is a multiple of."""
+        return gcd(*[venue.step for venue in self.venues])
 
     @cached_property
     def order_step(self) -> int:
@@ -159,7 +165,7 @@ class BookSide:
 
     def levels(self, *, gross: bool = False, limit: int | None = None) -> Iterator[BookLevel]:
         """Give the best *limit* levels that are shown, ranked by net or gross price, and what is taken of each."""
-        sign = 1 if self.side is Side.BUY else -1
+        sign = 1 if self.side is BUY else -1
         rows = [
             (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate, taken))
             for number, venue in enumerate(self.shown.venues)
@@ -226,7 +232,7 @@ class ConsolidatedBook:
 
     def side(self, side: Side) -> BookSide:
         """Give what an order of this side takes."""
-        return self.asks if side is Side.BUY else self.bids
+        return self.asks if side is BUY else self.bids
 
     @cached_property
     def twice_mid(self) -> int:

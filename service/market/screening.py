@@ -77,6 +77,9 @@ class Part(NamedTuple):
         return self._replace(source=self.source._replace(reason=reason, state=state or self.source.state))
 
 
+_LIVE = State.LIVE
+
+
 def used(source: Source) -> bool:
     """Tell whether a screened source's levels are in the book."""
     return counts(source.state, source.reason)
@@ -84,7 +87,7 @@ def used(source: Source) -> bool:
 
 def counts(state: State, reason: str | None) -> bool:
     """Tell whether a screened source of this state, left out for this reason if any, is in the book."""
-    return state is State.LIVE and reason is None
+    return reason is None and state is _LIVE
 
 
 def screen(

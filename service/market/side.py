@@ -14,7 +14,7 @@ from itertools import accumulate
 from operator import mul
 from typing import NamedTuple
 
-from exchanges.book import UNIT, Side
+from exchanges.book import BUY, UNIT, Side
 from service.accounting import NOTIONAL, RATE_ONE, RATED_NOTIONAL, down, up
 
 
@@ -102,7 +102,7 @@ class OwnSide:
 
 def place_of(side: Side, prices: Sequence[int], price: int) -> int:
     """Give the place among prices, best first for an order of *side*, where a price stands or would stand."""
-    if side is Side.BUY:
+    if side is BUY:
         return bisect_left(prices, price)
     return bisect_left(prices, -price, key=int.__neg__)
 
@@ -182,7 +182,7 @@ class VenueSide:
     @cached_property
     def costs(self) -> list[int]:
         """Rank the levels over all venues: what one unit costs net of fees, or the negative of what it brings."""
-        if self.side is Side.BUY:
+        if self.side is BUY:
             return [price * (RATE_ONE + rate) for price, rate in zip(self.prices, self.rates, strict=True)]
         return [price * (rate - RATE_ONE) for price, rate in zip(self.prices, self.rates, strict=True)]
 
@@ -208,7 +208,7 @@ class VenueSide:
     @cached_property
     def subtotals(self) -> list[int]:
         """Sum the money of the best 0, 1, 2 … levels, each rounded for itself."""
-        if self.side is Side.BUY:
+        if self.side is BUY:
             return list(accumulate([-(-notional // NOTIONAL) for notional in self._notionals], initial=0))
         return list(accumulate([notional // NOTIONAL for notional in self._notionals], initial=0))
 
@@ -255,7 +255,7 @@ class VenueSide:
         notional, subtotal, fee = self.notionals[whole], self.subtotals[whole], self.fees[whole]
         price = self.prices[whole]
         more = price * part
-        subtotal += -(-more // NOTIONAL) if self.side is Side.BUY else more // NOTIONAL
+        subtotal += -(-more // NOTIONAL) if self.side is BUY else more // NOTIONAL
         fee -= -more * self.rates[whole] // RATED_NOTIONAL
         marked = self._markup_sums(markup)[whole] + up(more * markup, RATED_NOTIONAL) if markup else 0
         return Amounts(quantity, whole + 1, price, notional + more, subtotal, fee, marked)
@@ -338,7 +338,7 @@ class VenueSide:
         )
 
     def _rounded(self, notional: int) -> int:
-        return up(notional, NOTIONAL) if self.side is Side.BUY else down(notional, NOTIONAL)
+        return up(notional, NOTIONAL) if self.side is BUY else down(notional, NOTIONAL)
 
     @cached_property
     def least(self) -> int:
@@ -373,7 +373,7 @@ class VenueSide:
 
     def within(self, limit_price: int) -> int:
         """Sum the quantities at prices that are not worse than a limit."""
-        if self.side is Side.BUY:
+        if self.side is BUY:
             return self.reach[bisect_right(self.prices, limit_price)]
         return self.reach[bisect_right(self.prices, -limit_price, key=int.__neg__)]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import NamedTuple
 
-from exchanges.book import Side
+from exchanges.book import BUY, Side
 from service.market.book import BookSide, ConsolidatedBook
 from service.pricing.routing import Spread, route
 from service.pricing.sweep import Quantities
@@ -69,7 +69,7 @@ class _Bounds:
     def __init__(self, book: ConsolidatedBook, side: Side, ask: Ask, markup_rate: int) -> None:
         self._book = book
         self._side: BookSide = book.side(side)
-        self._buying = side is Side.BUY
+        self._buying = side is BUY
         self._ask = ask
         self._markup_rate = markup_rate
         self._most: Quantities | None = None

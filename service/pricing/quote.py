@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from exchanges.book import Side
+from exchanges.book import BUY, Side
 from service.accounting import NOTIONAL, RATED_NOTIONAL, bps, near, quotient, ratio
 from service.market.book import ConsolidatedBook
 from service.market.side import Amounts, Fill, VenueSide
@@ -73,7 +73,7 @@ class Leg(NamedTuple):
             side=conversion.side,
             rate=quotient(own, notional) if conversion.base_is_quote else quotient(notional, own),
             received_at_ns=min(conversion.received_at_ns[hop.venue] for hop in hops),
-            cost=over if self.source.side is Side.BUY else -over,
+            cost=over if self.source.side is BUY else -over,
         )
 
 
@@ -147,7 +147,7 @@ class SideQuote(NamedTuple):
     def total(self) -> int:
         """Give what is paid for a buy (subtotal + fees + markup), received for a sell (subtotal - fees - markup)."""
         costs = self.spread.fees + self.markup
-        return self.spread.subtotal + costs if self.side is Side.BUY else self.spread.subtotal - costs
+        return self.spread.subtotal + costs if self.side is BUY else self.spread.subtotal - costs
 
     @property
     def fillable(self) -> bool:
@@ -166,14 +166,18 @@ class SideQuote(NamedTuple):
     @property
     def best_price(self) -> int | None:
         """Give the best price of a fill."""
-        best = min if self.side is Side.BUY else max
-        return best([leg.source.prices[0] for leg in self.legs], default=None)
+        if not self.legs:
+            return None
+        firsts = [leg.source.prices[0] for leg in self.legs]
+        return min(firsts) if self.side is BUY else max(firsts)
 
     @property
     def worst_price(self) -> int | None:
         """Give the worst price of a fill."""
-        worst = max if self.side is Side.BUY else min
-        return worst([leg.amounts.worst_price for leg in self.legs], default=None)
+        if not self.legs:
+            return None
+        lasts = [leg.amounts.worst_price for leg in self.legs]
+        return max(lasts) if self.side is BUY else min(lasts)
 
     @property
     def average_price(self) -> Decimal | None:
@@ -188,20 +192,21 @@ class SideQuote(NamedTuple):
     @property
     def from_mid_bps(self) -> int | None:
         """Give how much worse the average price, before any rounding, is than mid; fees not counted."""
-        return self._slippage(self.book.twice_mid, 2)
+        return self.worse_by_bps(self.book.twice_mid, 2)
 
     @property
     def from_best_bps(self) -> int | None:
         """Give how much worse the average price is than the best fill's."""
         best = self.best_price
-        return None if best is None else self._slippage(best, 1)
+        return None if best is None else self.worse_by_bps(best)
 
-    def _slippage(self, price: int, times: int) -> int | None:
-        reference = price * self.quantity
+    def worse_by_bps(self, price: int, times: int = 1) -> int | None:
+        """Give how much worse the average price, before any rounding, is than a price that was added up *times*."""
+        reference = price * self.spread.quantity
         if not reference:
             return None
         over = times * self.spread.notional - reference
-        return bps(over if self.side is Side.BUY else -over, reference)
+        return bps(over if self.side is BUY else -over, reference)
 
     @property
     def lines(self) -> list[tuple[int, int]]:
@@ -210,7 +215,7 @@ class SideQuote(NamedTuple):
 
         Lines are differences of amounts at the money's scale, the last their sum.
         """
-        quantity, buying = self.spread.quantity, self.side is Side.BUY
+        quantity, buying = self.spread.quantity, self.side is BUY
         top = self.book.side(self.side).top
         at_mid = near(self.book.twice_mid * quantity, 2 * NOTIONAL)
         at_best = near(top.at_mid * quantity, NOTIONAL)
@@ -233,25 +238,29 @@ class SideQuote(NamedTuple):
     @property
     def best_single_venue(self) -> SingleVenue | None:
         """Find the venue that alone would fill the same quantity best, or None where none could fill it."""
-        side, quantity, limit_price = self.book.side(self.side), self.quantity, self.ask.limit_price
+        side, quantity, limit_price = self.book.side(self.side), self.spread.quantity, self.ask.limit_price
         if not quantity:
             return None
-        sign = 1 if self.side is Side.BUY else -1
+        costs = [
+            (venue.cost(quantity), number)
+            for number, venue in enumerate(side.alone)
+            if quantity <= (venue.reach[-1] if limit_price is None else venue.within(limit_price))
+            and venue.accepts(quantity)
+        ]
+        costs.sort()
+        sign = 1 if self.side is BUY else -1
         found, best = None, 0
-        for venue in side.alone:
-            most = venue.depth if limit_price is None else venue.within(limit_price)
-            if most < quantity or not venue.accepts(quantity):
-                continue
-            # Rounding and a markup only make it worse.
-            if found is None or venue.cost(quantity) < best * RATED_NOTIONAL:
-                cost = sign * _total(self.side, venue.amounts(quantity, self.markup_rate))
-                if found is None or cost < best:
-                    found, best = venue.venue, cost
+        for cost, number in costs:
+            if found is not None and cost > best * RATED_NOTIONAL:
+                break  # Rounding and a markup only make it worse.
+            net = sign * _total(self.side, side.alone[number].amounts(quantity, self.markup_rate))
+            if found is None or (net, number) < (best, found):
+                found, best = number, net
         if found is None:
             return None
         total = sign * best
         saving = best - sign * self.total
-        return SingleVenue(found, total, quantity, bps(saving, total) if total > 0 else 0)
+        return SingleVenue(side.alone[found].venue, total, quantity, bps(saving, total) if total > 0 else 0)
 
     @property
     def fills(self) -> list[Fill]:
@@ -292,6 +301,6 @@ def _first_cost(leg: Leg) -> int:
 
 
 def _total(side: Side, amounts: Amounts) -> int:
-    if side is Side.BUY:
+    if side is BUY:
         return amounts.subtotal + amounts.fee + amounts.markup
     return amounts.subtotal - amounts.fee - amounts.markup

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count
-from math import gcd
 from typing import NamedTuple
 
-from exchanges.book import Side
+from exchanges.book import BUY
 from service.accounting import NOTIONAL, RATED_NOTIONAL, up
 from service.market.book import BookSide
 from service.market.side import Amounts, VenueSide
@@ -65,7 +64,10 @@ def route(side: BookSide, quantity: int, most: Quantities | None = None) -> Spre
         most = side.depths
         if side.reads > MERGE_AFTER and quantity < side.depth:
             return _at_once(side, quantity)
-    return _accepted(venues, quantity, sweep(venues, quantity, (0,) * len(venues), most), most)
+    quantities: Quantities = sweep(venues, quantity, (0,) * len(venues), most)
+    if _refusing(venues, quantities):
+        quantities = _Router(side, quantity, most).solve(quantities)
+    return spread_of(venues, quantities)
 
 
 def _at_once(side: BookSide, quantity: int) -> Spread:
@@ -76,30 +78,24 @@ def _at_once(side: BookSide, quantity: int) -> Spread:
     quantities = list(before)
     quantities[number] += part
     if not (others_accept and venue.accepts(quantities[number])):
-        return _accepted(side.venues, quantity, quantities, side.depths)
+        return spread_of(side.venues, _Router(side, quantity, side.depths).solve(quantities))
     more = venue.prices[level] * part
     return Spread(
         quantities,
         quantity,
         notional + more,
-        subtotal + (-(-more // NOTIONAL) if side.side is Side.BUY else more // NOTIONAL),
+        subtotal + (-(-more // NOTIONAL) if side.side is BUY else more // NOTIONAL),
         fees - (-more * venue.rates[level] // RATED_NOTIONAL),
     )
 
 
-def _accepted(venues: Sequence[VenueSide], quantity: int, quantities: Quantities, most: Quantities) -> Spread:
-    """Sum up the cheapest spread, or the best one that every venue accepts."""
-    if _refusing(venues, quantities) is not None:
-        quantities = _Router(venues, quantity, most).solve(quantities)
-    return spread_of(venues, quantities)
-
-
-def _refusing(venues: Sequence[VenueSide], quantities: Quantities) -> int | None:
-    """Find the first venue that would refuse its part."""
-    for number, (venue, taken) in enumerate(zip(venues, quantities, strict=True)):
-        if not venue.accepts(taken):
-            return number
-    return None
+def _refusing(venues: Sequence[VenueSide], quantities: Quantities) -> list[int]:
+    """Find the venues that would refuse their parts."""
+    return [
+        number
+        for number, (venue, taken) in enumerate(zip(venues, quantities, strict=True))
+        if taken and not venue.accepts(taken)
+    ]
 
 
 def spread_of(venues: Sequence[VenueSide], quantities: Quantities) -> Spread:
@@ -121,16 +117,8 @@ def alone(venue: VenueSide, quantity: int, most: int) -> int:
     return taken if taken >= venue.least else 0
 
 
-class _Worth(NamedTuple):
-    """How good a spread is: what it leaves unfilled, then what it costs net of fees (what it brings, negative)."""
-
-    shortfall: int
-    cost: int
-
-    @property
-    def enough(self) -> _Worth:
-        """Give what is as good, or worse by so little that looking for better is no use."""
-        return _Worth(self.shortfall, self.cost + abs(self.cost) // NO_MATTER)
+_Worth = tuple[int, int]
+"""How good a spread is: what it leaves unfilled, then what it costs net of fees (what it brings, negative)."""
 
 
 class _Found(NamedTuple):
@@ -138,6 +126,10 @@ class _Found(NamedTuple):
 
     worth: _Worth
     quantities: Quantities
+
+
+_Changes = tuple[tuple[int, int], ...]
+"""What some venues give in place of what they gave, by number."""
 
 
 class _Node(NamedTuple):
@@ -153,93 +145,96 @@ class _Node(NamedTuple):
 class _Router:
     """One order's branch and bound."""
 
-    def __init__(self, venues: Sequence[VenueSide], quantity: int, most: Quantities) -> None:
-        self._venues = venues
-        self._steps = [venue.step for venue in venues]
-        self._quantity = quantity - quantity % gcd(*self._steps)  # The rest of it can be had in no way.
+    def __init__(self, side: BookSide, quantity: int, most: Quantities) -> None:
+        self._venues = side.venues
+        self._quantity = quantity - quantity % side.common_step  # The rest of it can be had in no way.
         self._most = most
         self._numbers = count()
 
     def solve(self, quantities: Quantities) -> Quantities:
         """Give the best spread that all venues accept, beginning at the cheapest one, which some refuse."""
-        heap: list[_Node] = []
         nothing = (0,) * len(self._venues)
         if sum(quantities) != self._quantity:
             quantities = adjusted(self._venues, quantities, self._quantity, nothing, self._most)
-        self._push(heap, quantities, nothing, self._most)
-        best = _Found(_Worth(self._quantity, 0), (0,) * len(self._venues))
+        best = _Found((self._quantity, 0), nothing)
+        heap = [self._node(quantities, nothing, self._most)]
         looked_at = 0
         while heap and looked_at < NODES_MAX:
             looked_at += 1
             node = heapq.heappop(heap)
-            number = _refusing(self._venues, node.quantities)
-            best = _better(best, self._mended(node) if number is not None else _Found(node.worth, node.quantities))
-            if number is None or best.worth <= node.worth.enough:
+            refusing = _refusing(self._venues, node.quantities)
+            best = _better(best, self._mended(node, refusing) if refusing else _Found(node.worth, node.quantities))
+            if not refusing or best.worth <= _enough(node.worth):
                 break
-            self._branch(heap, node, number)
+            self._branch(heap, node, refusing[0])
         return self._not_worse_than_one(best).quantities
 
     def _branch(self, heap: list[_Node], node: _Node, number: int) -> None:
         """Give one venue no more than it accepts below what it got, or no less than it accepts above."""
         venue, taken = self._venues[number], node.quantities[number]
         below = alone(venue, taken, taken)
-        above = max(venue.least, below + self._steps[number])
+        above = max(venue.least, below + venue.step)
         limits = [(node.least, _with(node.most, number, below))]
         if above <= node.most[number] and sum(node.least) - node.least[number] + above <= self._quantity:
             limits.append((_with(node.least, number, above), node.most))
         for least, most in limits:
-            self._push(heap, adjusted(self._venues, node.quantities, self._quantity, least, most), least, most)
+            quantities = adjusted(self._venues, node.quantities, self._quantity, least, most)
+            heapq.heappush(heap, self._node(quantities, least, most))
 
-    def _push(self, heap: list[_Node], quantities: Quantities, least: Quantities, most: Quantities) -> None:
+    def _node(self, quantities: Quantities, least: Quantities, most: Quantities) -> _Node:
         cost = sum([venue.cost(taken) for venue, taken in zip(self._venues, quantities, strict=True) if taken])
-        worth = _Worth(self._quantity - sum(quantities), cost)
-        heapq.heappush(heap, _Node(worth, next(self._numbers), quantities, least, most))
+        return _Node((self._quantity - sum(quantities), cost), next(self._numbers), quantities, least, most)
 
-    def _mended(self, node: _Node) -> _Found:
+    def _mended(self, node: _Node, refusing: Sequence[int]) -> _Found:
         """Cut every venue's part to what it accepts, and let one of them absorb what that leaves."""
-        cut = [
-            alone(venue, taken, taken) if taken else 0
-            for venue, taken in zip(self._venues, node.quantities, strict=True)
-        ]
-        changes = [(number, taken) for number, taken in enumerate(cut) if taken != node.quantities[number]]
-        best = base = self._moved(_Found(node.worth, node.quantities), changes)
-        giver, given = 0, -1
-        for number, taken in changes:
-            if node.quantities[number] - taken > given:
-                giver, given = number, node.quantities[number] - taken
-        enough = node.worth.enough
+        venues, enough, cut = self._venues, _enough(node.worth), list(node.quantities)
+        (left, cost), giver, given = node.worth, 0, -1
+        for number in refusing:
+            venue, taken = venues[number], cut[number]
+            cut[number] = kept = alone(venue, taken, taken)
+            left += taken - kept
+            cost += venue.cost(kept) - venue.cost(taken)
+            if taken - kept > given:
+                giver, given = number, taken - kept
+        best: _Worth = (left, cost)
+        changes: _Changes = ()
         for number in self._by_cost(cut):
-            best = _better(best, self._moved(base, self._absorbed(cut, number, giver, base.worth.shortfall)))
-            if best.worth <= enough:
+            absorbed = self._absorbed(cut, number, giver, left)
+            worth = self._worth(cut, (left, cost), absorbed)
+            if worth < best:
+                best, changes = worth, absorbed
+            if best <= enough:
                 break
-        return best
+        for number, taken in changes:
+            cut[number] = taken
+        return _Found(best, cut)
 
-    def _absorbed(self, cut: Quantities, number: int, giver: int, left: int) -> list[tuple[int, int]]:
+    def _absorbed(self, cut: Quantities, number: int, giver: int, left: int) -> _Changes:
         """Give *left* to a venue, with so much of the giver's part that it is accepted; or as much of it as may be."""
-        venue, taken = self._venues[number], cut[number]
+        venue, wanted = self._venues[number], cut[number] + left
         if number != giver:
-            from_giver = up(max(0, venue.least - taken - left), self._steps[giver]) * self._steps[giver]
-            wanted, kept = taken + left + from_giver, cut[giver] - from_giver
+            giving = self._venues[giver]
+            from_giver = up(venue.least - wanted, giving.step) * giving.step if wanted < venue.least else 0
+            kept = cut[giver] - from_giver
             if (
-                wanted <= self._most[number]
-                and venue.accepts(wanted)
+                wanted + from_giver <= self._most[number]
+                and venue.accepts(wanted + from_giver)
                 and kept >= 0
-                and self._venues[giver].accepts(kept)
+                and giving.accepts(kept)
             ):
-                return [(number, wanted), (giver, kept)]
-        return [(number, alone(venue, taken + left, self._most[number]))]
+                return ((number, wanted + from_giver), (giver, kept))
+        return ((number, alone(venue, wanted, self._most[number])),)
 
-    def _moved(self, found: _Found, changes: Iterable[tuple[int, int]]) -> _Found:
-        """Change what some venues give."""
-        (shortfall, cost), quantities = found.worth, list(found.quantities)
+    def _worth(self, quantities: Quantities, worth: _Worth, changes: _Changes) -> _Worth:
+        """Give the worth of a spread after some venues' parts have changed."""
+        shortfall, cost = worth
         for number, taken in changes:
             before = quantities[number]
             if taken != before:
                 venue = self._venues[number]
                 shortfall += before - taken
                 cost += venue.cost(taken) - venue.cost(before)
-                quantities[number] = taken
-        return _Found(_Worth(shortfall, cost), quantities)
+        return shortfall, cost
 
     def _by_cost(self, taken: Quantities) -> list[int]:
         """Name the venues that have more, the one whose next level is the cheapest first."""
@@ -260,9 +255,15 @@ class _Router:
                 continue  # Even all of it at the best price would be no better.
             taken = alone(venue, quantity, most)
             if taken and quantity - taken <= shortfall:
-                worth = _Worth(quantity - taken, venue.cost(taken))
+                worth = (quantity - taken, venue.cost(taken))
                 best = _better(best, _Found(worth, _with((0,) * len(self._venues), number, taken)))
         return best
+
+
+def _enough(worth: _Worth) -> _Worth:
+    """Give what is as good, or worse by so little that looking for better is no use."""
+    shortfall, cost = worth
+    return shortfall, cost + abs(cost) // NO_MATTER
 
 
 def _better(one: _Found, other: _Found) -> _Found:
