@@ -110,15 +110,10 @@ def _significant(numerator: int, denominator: int) -> tuple[int, int]:
         scaled = value * _POWERS[scale]  # Less than 0.001 off: so small, that only near a half it can matter.
         if abs(scaled % 1 - 0.5) > 0.001 and scaled >= _TWELVE_DIGITS:
             return round(scaled) if numerator > 0 else -round(scaled), scale
-    digits = _scaled(numerator, denominator, scale)
-    if -_TWELVE_DIGITS < digits < _TWELVE_DIGITS:  # The logarithm was rounded up to a whole number.
-        scale += 1
-        digits = _scaled(numerator, denominator, scale)
-    return digits, scale
-
-
-def _scaled(numerator: int, denominator: int, scale: int) -> int:
-    return near(numerator * 10**scale, denominator) if scale >= 0 else near(numerator, denominator * 10**-scale)
+    # Where the logarithm was rounded up to a whole number, the quotient is that power of ten to far more than 12 digits.
+    if scale >= 0:
+        return near(numerator * 10**scale, denominator), scale
+    return near(numerator, denominator * 10**-scale), scale
 
 
 def significant_up(numerator: int, denominator: int) -> int:
