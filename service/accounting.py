@@ -110,7 +110,7 @@ def _significant(numerator: int, denominator: int) -> tuple[int, int]:
         scaled = value * _POWERS[scale]  # Less than 0.001 off: so small, that only near a half it can matter.
         if abs(scaled % 1 - 0.5) > 0.001 and scaled >= _TWELVE_DIGITS:
             return round(scaled) if numerator > 0 else -round(scaled), scale
-    # Where the logarithm was rounded up to a whole number, the quotient is that power of ten to far more than 12 digits.
+    # Where the logarithm was rounded up to a whole number, the quotient is that power of ten to more than 12 digits.
     if scale >= 0:
         return near(numerator * 10**scale, denominator), scale
     return near(numerator, denominator * 10**-scale), scale
