@@ -190,7 +190,7 @@ def create_app(
     keeper = Keeper(floor, firm, board)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
     guard = Guard(ring)
-    guard.serve(*_door(settings))
+    guard.serve(*door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
     admission = Admission(lambda taken_in: asyncio.get_running_loop().call_soon(taken_in))
     app = web.Application(
@@ -229,7 +229,7 @@ def _switched_on(settings: Settings) -> list[str]:
     return [name for name, venue in settings.venues.items() if venue.enabled]
 
 
-def _door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
+def door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
     """Give how often clients are answered, and whose word about addresses is taken."""
     limits = settings.limits
     rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
@@ -248,7 +248,7 @@ async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settin
     floor.serve(desk_rules(settings), _switched_on(settings))
     floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
     floor.ledger.begin_with(starting_balances(settings))
-    guard.serve(*_door(settings))
+    guard.serve(*door(settings))
     logs.set_level(settings.logs.level)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.app import desk_rules, listings, market_rules, venue_configs
+from service.app import desk_rules, door, listings, market_rules, venue_configs
 from service.settings import Settings, VenueSettings
 from service.settings_changes import NEEDS_RESTART, applicable, changed_keys, switched
 
@@ -93,6 +93,9 @@ def in_force(settings):
         desk_rules(settings),
         venue_configs(settings),
         listings(settings),
+        door(settings),
+        settings.service.stream_origins,
+        settings.service.streams_per_key,
         settings.liquidity.taken_half_life_ms,
         settings.logs.level,
     )

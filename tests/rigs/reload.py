@@ -30,7 +30,7 @@ FIRST, SECOND = ("binance", "kraken", "okx", "bybit"), ("binance", "kraken", "bi
 BROKEN = "depth = 0\n[quotes]\nttl_sm = 3\n"
 BROKEN_ABOUT = {"venues.coinbaseexchange.depth", "quotes.ttl_sm"}
 STALLED = "loop_stalled"
-OF_A_BUSY_MACHINE = {STALLED, "outcome_unknown", "ledger_unavailable"}
+OF_A_BUSY_MACHINE = {STALLED, "outcome_unknown", "ledger_unavailable", "overloaded"}
 _WITHIN_S = 20.0
 
 
