@@ -8,6 +8,9 @@ INSTALL := $(PIP) install --no-compile --require-hashes --no-deps
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py tests/exchanges/test_recorded.py
 
+# One more than there are cores: many tests wait, for a venue to go stale or a lock to be let go.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
+
 # Some hundred processes are started by the tests: each would compile the service anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -26,7 +29,7 @@ run: setup ## the service on the live venues of settings.toml
 	@$(BIN)/internal-orderbook serve
 
 test: $(VENV)/installed-dev ## the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: $(VENV)/installed-dev ## everything a change must pass: style, types, imports, tests, coverage
 	$(BIN)/ruff format --check --quiet

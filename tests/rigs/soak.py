@@ -40,12 +40,14 @@ class Length:
     Args:
         warm_up_s: What is measured before does not count.
         slope_kb_max: Of resident memory, per ten minutes.
+        flat_within: So many descriptors, sockets and tasks may be more at the end.
     """
 
     minutes: float = 20.0
     warm_up_s: float = 240.0
     slope_kb_max: float = 1_024.0
     quiet_after: int = QUIET_AFTER
+    flat_within: int = FLAT_WITHIN
 
 
 IN_FULL = Length()
@@ -138,7 +140,7 @@ def _judged(measured: Measured, watcher: Watcher, asker: Asker, length: Length) 
         what: [median(getattr(sample, what) for sample in part) for part in (quiet[:third], quiet[-third:])]
         for what in ("files", "sockets", "tasks")
     }
-    risen = [what for what, (first, last) in levels.items() if last - first > FLAT_WITHIN]
+    risen = [what for what, (first, last) in levels.items() if last - first > length.flat_within]
     everything = [sample for _, sample in (*measured.all, *measured.quiet)]
     figures: dict[str, Any] = {
         "minutes": length.minutes,
