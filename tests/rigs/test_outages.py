@@ -7,6 +7,8 @@ import pytest
 from tests.rigs.connections import cut_at_commit, restarts
 from tests.rigs.outages import Within, outage
 
+pytestmark = pytest.mark.rig
+
 UNHURRIED = Within(refused_s=15, health_ms=5_000, back_s=30)
 """On a machine that runs other tests too, figures of time say nothing."""
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.rigs.shutdown import shutdown
 
+pytestmark = pytest.mark.rig
+
 
 async def test_service_ends_in_time_with_orders_under_way(run):
     """

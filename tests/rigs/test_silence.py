@@ -9,6 +9,8 @@ import pytest
 from tests.rigs.silence import KINDS, STOPPED, Length, silence
 from tests.rigs.simulated import Waves
 
+pytestmark = pytest.mark.rig
+
 FALLS = Waves(Decimal(95), every_ms=7_000, over_ms=2_500)
 SHORT = Length(silent_ms=3_500, stale_after_ms=1_500, back_within_s=40.0, slack_ms=1_500, storm=FALLS)
 """What a busy machine adds counts as slack here."""

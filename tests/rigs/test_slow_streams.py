@@ -6,6 +6,8 @@ import pytest
 
 from tests.rigs.slow_streams import Length, slow_streams
 
+pytestmark = pytest.mark.rig
+
 SHORT = Length(
     clients=10,
     calm_s=0.2,

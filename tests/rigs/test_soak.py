@@ -7,6 +7,8 @@ import pytest
 from tests.rigs.soak import Length, soak
 from tests.rigs.venue_faults import Case
 
+pytestmark = pytest.mark.rig
+
 SHORT = Length(minutes=0.1, warm_up_s=0.0, slope_kb_max=10_000_000.0, quiet_after=2, flat_within=8)
 """With one look at each end, what happens to be going on at the moment counts."""
 LONGER = Length(minutes=0.4, warm_up_s=0.0, slope_kb_max=1_000_000.0, quiet_after=3)

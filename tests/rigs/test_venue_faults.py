@@ -6,6 +6,8 @@ import pytest
 
 from tests.rigs.venue_faults import Case, venue_faults
 
+pytestmark = pytest.mark.rig
+
 FEW = (
     Case("depth", "crossed", "bitstamp"),
     Case("stream", "lost", "kraken"),

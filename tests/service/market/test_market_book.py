@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
-from exchanges.book import UNIT, Side
+from exchanges.book import UNIT, Side, units
 from service.accounting import plain, price_text
 from tests.conftest import venue_book
 from tests.service import oracle
@@ -94,3 +95,14 @@ def test_net_prices_have_every_digit():
                 for level in book.side(side).levels()
             ]
         assert oracle.mid(market) == Fraction(book.mid)
+
+
+def test_at_mid_of_what_is_not_converted_is_its_subtotal():
+    """
+    Where no stable pair is between, there is no mid of one to differ from.
+    """
+    book = consolidated({"kraken": ".  101  1\n.  100.5  2\n1  100  ."})
+    [venue] = book.asks.venues
+
+    quantities = [units(Decimal(quantity)) for quantity in ("1", "2", "2.5", "3")]
+    assert [venue.amounts(quantity).subtotal for quantity in quantities] == list(map(venue.at_mid, quantities))
