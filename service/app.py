@@ -27,7 +27,7 @@ from exchanges.recording import Recording
 from exchanges.replay import ReplayedFeeds
 from service import logs
 from service.accounting import MONEY_SCALE, rate
-from service.api.addresses import Network, networks
+from service.addresses import Network, read_range
 from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
@@ -233,7 +233,7 @@ def door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
     """Give how often clients are answered, and whose word about addresses is taken."""
     limits = settings.limits
     rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
-    return rules, networks(settings.service.trusted_proxies)
+    return rules, tuple(map(read_range, settings.service.trusted_proxies))
 
 
 async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
 import secrets
@@ -20,9 +19,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
+from service.addresses import Network, is_within, read_address, read_range
 from service.errors import ConfigError
 from service.ledger.protocol import StoredKey
 
@@ -47,11 +46,8 @@ LABEL = re.compile(r"(?!.*iob_(live|test)_)[A-Za-z0-9][A-Za-z0-9 ._@:/-]{0,63}",
 LABEL_FORM = (
     "a label is 1 to 64 letters, digits, spaces and . _ @ : / -, begins with one of the former two, and is no key"
 )
-_RANGE = re.compile(r"[0-9A-Fa-f.:]+(/[0-9]{1,3})?", re.ASCII)
 
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +99,7 @@ class Principal:
 
 @lru_cache(maxsize=4096)
 def _within(address: str, ranges: tuple[Network, ...]) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    # A listener on both protocols sees IPv4 callers under mapped addresses.
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return any((mapped or found) in one for one in ranges)
+    return is_within(read_address(address), ranges)
 
 
 def address_ranges(texts: Collection[str]) -> tuple[Network, ...]:
@@ -121,20 +111,7 @@ def address_ranges(texts: Collection[str]) -> tuple[Network, ...]:
     """
     if len(texts) > ADDRESSES_MAX:
         raise ValueError(f"a key has at most {ADDRESSES_MAX} ranges of addresses")
-    return tuple(dict.fromkeys(map(_range, texts)))
-
-
-def _range(text: str) -> Network:
-    try:
-        if not _RANGE.fullmatch(text):
-            raise ValueError(text)
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError("addresses are ranges such as 192.0.2.0/24, 192.0.2.7 or 2001:db8::/32") from None
-    if ipaddress.ip_address(text.partition("/")[0]) != network.network_address:
-        raise ValueError(f"an address with bits beyond its range; did you mean {network}?")
-    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    return network if mapped is None or network.prefixlen < 96 else IPv4Network((mapped, network.prefixlen - 96))
+    return tuple(dict.fromkeys(map(read_range, texts)))
 
 
 class _Held:

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from ipaddress import ip_network
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -19,6 +18,8 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+
+from service.addresses import read_range
 
 SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+", re.ASCII)
 ORIGIN = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
@@ -131,7 +132,7 @@ class ServiceSettings(Table):
         wrong = []
         for item in value:
             try:
-                ip_network(item if isinstance(item, str) else "")
+                read_range(item if isinstance(item, str) else "")
             except ValueError:
                 wrong.append(f"{shown(item)} is not an IP address or network")
         if wrong:

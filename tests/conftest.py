@@ -27,7 +27,7 @@ from service.ledger.sqlite import SqliteLedger
 
 # How fast a machine makes examples is no law of ours.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("quick", max_examples=75, **_PATIENT)
+settings.register_profile("quick", max_examples=150, **_PATIENT)
 settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest --hypothesis-profile=thorough
 
 

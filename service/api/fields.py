@@ -367,7 +367,7 @@ class _Texts(fields.Field[Any]):
 
     def read(self, texts: list[str]) -> tuple[str, ...]:
         """Make a value of a list of texts."""
-        raise NotImplementedError
+        return tuple(texts)
 
 
 class Scopes(_Texts):

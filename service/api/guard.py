@@ -7,8 +7,8 @@ from time import monotonic_ns
 
 from aiohttp import web
 
-from service.api.addresses import Network, client_address, read_address
-from service.api.limits import Bucket, Buckets, Kind, LimitRules, S, network_of
+from service.addresses import Network, client_address, is_within, network_of, read_address
+from service.api.limits import Bucket, Buckets, Kind, LimitRules, S
 from service.errors import RequestError
 from service.keys import KeyRing, Principal
 
@@ -49,8 +49,7 @@ class Guard:
 
     def is_proxy(self, address: str) -> bool:
         """Tell whether an address is a proxy's, and so stands for many clients."""
-        found = read_address(address)
-        return found is not None and any(found in network for network in self._proxies)
+        return is_within(read_address(address), self._proxies)
 
     def identify(self, request: web.Request, text: str | None = None) -> Principal:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -139,6 +139,10 @@ def record_amounts(record: dict[str, Any], ask: Ask) -> None:
         record["total"] = money_text(ask.total)
 
 
+_SUGGESTED_MAX: Final = 8
+"""A list of unknown venues is told in full, but looking for the nearest name takes longer than a quote."""
+
+
 def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     """Find names of venues that the service does not have, or that cannot serve the symbol, and a choice of none."""
     if "venues" not in asked and "exclude_venues" not in asked:
@@ -154,12 +158,13 @@ def venue_faults(request: web.Request, asked: Mapping[str, Any]) -> list[Fault]:
     known = {report.name: report.enabled for report in api.venues()}
     symbol = resolve(str(asked.get("symbol") or asked.get("ticker") or ""), api.market.symbols)
     serving = None if symbol is None else api.market.serving(symbol)
-    faults = []
+    faults: list[Fault] = []
     for parameter, names in named.items():
         for name in names:
             if name not in known:
                 detail = "names a venue that is not in the settings"
-                faults.append(Fault(parameter, "invalid_parameter", detail, nearest_venue(name, known)))
+                near = nearest_venue(name, known) if len(faults) < _SUGGESTED_MAX else None
+                faults.append(Fault(parameter, "invalid_parameter", detail, near))
             elif parameter == "venues" and not known[name]:
                 faults.append(Fault(parameter, "invalid_parameter", f"names {name}, which is switched off"))
             elif parameter == "venues" and serving is not None and name not in serving:

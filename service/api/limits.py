@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal
 
 S: Final = 1_000_000_000
@@ -81,14 +80,3 @@ class Buckets:
         self._buckets = {holder: bucket for holder, bucket in self._buckets.items() if not bucket.full(now_ns)}
         while len(self._buckets) >= self._holders_max:
             self._buckets.pop(next(iter(self._buckets)))
-
-
-def network_of(address: str) -> str:
-    """Give what of an address one client can be expected to have: of IPv6 the /64 network."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return str(IPv6Address(int(found) >> 64 << 64))
-    return str(found if not isinstance(found, IPv6Address) else found.ipv4_mapped)

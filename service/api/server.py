@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from service.addresses import network_of
 from service.api.admission import Admission
 from service.api.connection import (
     BODY_WITHIN_S,
@@ -22,7 +23,6 @@ from service.api.connection import (
     Connection,
     refuse,
 )
-from service.api.limits import network_of
 
 SWEEP_EVERY_S: Final = 1.0
 _CUT_AT_ONCE: Final = 20

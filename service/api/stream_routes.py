@@ -11,10 +11,10 @@ from aiohttp import WebSocketError, WSMsgType, web
 from aiohttp_apispec import docs
 
 from exchanges.book import Side
+from service.addresses import network_of
 from service.api.answers_stream import StreamFrameSchema
 from service.api.guard import GUARD
 from service.api.handlers import API, GENERAL, ask_of, operation, venue_faults
-from service.api.limits import network_of
 from service.api.middleware import LIMIT, RECORD, REQUEST_ID, needs
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.stream import STREAMS, Streams

@@ -6,8 +6,9 @@ Whatever of it fails is logged and done again; nothing of it stands in a request
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import orjson
@@ -96,11 +97,13 @@ class Keeper:
         await self._firm.tend()
         tasks = [
             asyncio.create_task(self._realism.run(), name="realism"),
-            asyncio.create_task(self._tend(), name="keeper"),
-            asyncio.create_task(self._note_uses(ring), name="key uses"),
+            self._task("keeper", TEND_EVERY_S, self._tend),
+            self._task("journal head", HEAD_EVERY_S, self._tell_head),
+            self._task("key uses", USES_EVERY_S, partial(self._keep_uses, ring)),
         ]
         if self._floor.ledger.shared:
-            tasks.append(asyncio.create_task(self._follow_keys(ring), name="keys"))
+            # Keys come and go as others make and revoke them; nothing slow stands between two looks.
+            tasks.append(self._task("keys", KEYS_EVERY_S, partial(ring.follow, self._floor.ledger.keys)))
         try:
             yield
         finally:
@@ -110,22 +113,17 @@ class Keeper:
             await self._keep_lots()
             await self._keep_uses(ring)
 
-    async def _follow_keys(self, ring: KeyRing) -> None:
-        """Have keys come and go as others make and revoke them; nothing slow stands between two looks."""
+    def _task(self, name: str, every_s: float, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._over_and_over(every_s, work), name=name)
+
+    async def _over_and_over(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work* every so often, until cancelled; it goes on after trouble, which is logged."""
         while True:
-            await asyncio.sleep(KEYS_EVERY_S)
+            await asyncio.sleep(every_s)
             try:
-                await ring.follow(self._floor.ledger.keys)
+                await work()
             except Unavailable as error:
                 log.warning("keeper.waits", error=error.code)
-            except Exception:
-                log.exception("keeper.failed")
-
-    async def _note_uses(self, ring: KeyRing) -> None:
-        while True:
-            await asyncio.sleep(USES_EVERY_S)
-            try:
-                await self._keep_uses(ring)
             except Exception:
                 log.exception("keeper.failed")
 
@@ -138,23 +136,14 @@ class Keeper:
             log.warning("keeper.waits", error=error.code)
 
     async def _tend(self) -> None:
-        loop = asyncio.get_running_loop()
-        head_at = loop.time() + HEAD_EVERY_S
-        while True:
-            await asyncio.sleep(TEND_EVERY_S)
-            try:
-                await self._firm.tend()
-                await self._keep_lots()
-                if self._floor.ledger.shared:
-                    self._floor.taken.add(await self._floor.ledger.lots(of_others=True))
-            except Unavailable as error:
-                log.warning("keeper.waits", error=error.code)
-            except Exception:
-                log.exception("keeper.failed")
-            if loop.time() >= head_at:
-                head_at = loop.time() + HEAD_EVERY_S
-                seq, hashed = self._floor.ledger.head
-                log.info("ledger.head", seq=seq, hash=hashed.hex())
+        await self._firm.tend()
+        await self._keep_lots()
+        if self._floor.ledger.shared:
+            self._floor.taken.add(await self._floor.ledger.lots(of_others=True))
+
+    async def _tell_head(self) -> None:
+        seq, hashed = self._floor.ledger.head
+        log.info("ledger.head", seq=seq, hash=hashed.hex())
 
     async def _keep_lots(self) -> None:
         changed = self._floor.taken.changed()

@@ -812,3 +812,13 @@ async def test_what_is_not_there_is_not_found(house, path):
     """
     for key in ("all", "admin", None):
         assert (path, "not_found") == (path, (await house.get(path, key=key)).code)
+
+
+async def test_nearest_venue_is_looked_for_a_few_times_only(house):
+    """
+    Of a long list all unknown names are told, and for the first of them what they may mean.
+    """
+    names = ",".join(f"kraken{number}" for number in range(20))
+    faults = (await house.quote(f"symbol=BTC/USDT&quantity=1&venues={names}")).json["errors"]
+
+    assert (20, 8) == (len(faults), sum("suggested" in fault for fault in faults))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.limits import WINDOW_S, Bucket, Buckets, S, network_of
+from service.addresses import network_of
+from service.api.limits import WINDOW_S, Bucket, Buckets, S
 
 MS = 1_000_000
 

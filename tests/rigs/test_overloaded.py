@@ -6,8 +6,6 @@ import pytest
 
 from tests.rigs.overload import EXPECTED, Load, overload
 
-pytestmark = pytest.mark.rig
-
 SHORT = Load(calm_s=0.5, overload_s=1.5, clients=300, obey=False, times=20.0, orders_per_s=10.0, normal_within_s=1.0)
 
 

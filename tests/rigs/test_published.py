@@ -6,8 +6,6 @@ import pytest
 
 from tests.rigs.published import schemathesis
 
-pytestmark = pytest.mark.rig
-
 
 async def test_demo_keeps_to_its_document(run):
     """

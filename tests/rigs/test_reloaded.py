@@ -6,8 +6,6 @@ import pytest
 
 from tests.rigs.reload import reload
 
-pytestmark = pytest.mark.rig
-
 
 async def test_reload_under_load_fails_no_request(run):
     """

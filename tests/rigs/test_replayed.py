@@ -10,8 +10,6 @@ from exchanges.inputs import Failed, Rejected, Spoiled
 from exchanges.replay import ReplayClock
 from tests.rigs.replay import replay
 
-pytestmark = pytest.mark.rig
-
 
 async def test_replay_is_what_was_recorded(run):
     """

@@ -6,8 +6,6 @@ import pytest
 
 from tests.rigs.revocation import revocation
 
-pytestmark = pytest.mark.rig
-
 
 @pytest.mark.parametrize(("kind", "way"), [("sqlite", "command"), ("postgresql", "route")])
 async def test_revocation_holds_within_a_second_on_every_process(run, kind, way):

@@ -6,8 +6,6 @@ import pytest
 
 from tests.rigs.slow_connections import slow_connections
 
-pytestmark = pytest.mark.rig
-
 
 async def test_slow_connections_are_cut(run):
     """

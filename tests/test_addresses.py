@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.api.addresses import client_address, networks, read_address
+from service.addresses import client_address, read_address, read_range
 
-PROXIES = networks(["10.0.0.0/8", "fd00::/8"])
+PROXIES = tuple(map(read_range, ["10.0.0.0/8", "fd00::/8"]))
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,14 @@ def test_what_is_no_address_is_none(text):
     Nothing is guessed.
     """
     assert read_address(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("::ffff:10.0.0.1", "10.0.0.1/32")]
+)
+def test_proxy_that_is_named_by_its_mapped_address_is_the_same_proxy(text, expected):
+    """
+    However an operator writes a proxy, the client behind it is found.
+    """
+    assert expected == str(read_range(text))
+    assert "198.51.100.9" == client_address("10.0.0.1", ["198.51.100.9"], [read_range(text)])
