@@ -50,6 +50,7 @@ from service.api.render_record import execution_message
 from service.api.stream_routes import STREAM_ROUTES
 from service.api.system_routes import SYSTEM_ROUTES
 from service.api.venue_routes import VENUE_ROUTES
+from service.api.web_routes import WEB_ROUTES
 from service.desk.deciding import Decision
 from service.desk.desk import Answer
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
@@ -359,7 +360,7 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put every route of the contract on *app*."""
-    routes = [*FIRM_ROUTES, *ACCOUNT_ROUTES, *KEY_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES, *STREAM_ROUTES]
+    routes = [*FIRM_ROUTES, *ACCOUNT_ROUTES, *KEY_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES, *STREAM_ROUTES, *WEB_ROUTES]
     app.router.add_routes(routes)
     app.router.add_get("/quote", get_quote)
     app.router.add_get("/v1/quote", get_quote)

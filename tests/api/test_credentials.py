@@ -40,7 +40,7 @@ ROUTES = [
     ("POST", "/v1/admin/venues/kraken/enable", "admin"),
     ("POST", "/v1/admin/venues/kraken/disable", "admin"),
 ]
-OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js"]
+OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js", "/", "/web/main.js"]
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
 BODIES = {
     "/execute": BUY,

@@ -1,0 +1,320 @@
+/**
+ * What the page knows, as signals, and what it can do: everything goes through the public API with the person's key.
+ *
+ * The key lives in this tab's session storage and nowhere else.
+ */
+
+import { batch, computed, signal } from "@preact/signals";
+
+import { ask, execute, Problem } from "./api.js";
+import { Stream } from "./stream.js";
+
+const KEY = "iob.key";
+const KEPT_MAX = 100;
+const ACCOUNT_EVERY_MS = 5_000;
+const REALISM_EVERY_MS = 5_000;
+const REALISM_WITHIN_MS = 90_000;
+/** How many levels a side the ladder may show. */
+export const DEPTHS = [10, 25, 50, 100, 200];
+
+export const key = signal(sessionStorage.getItem(KEY) ?? "");
+/** Why a key was turned away; shown at the key form. */
+export const turnedAway = signal("");
+export const session = signal(null);
+export const connection = signal({ state: "connecting", detail: "" });
+export const symbols = signal([]);
+export const symbol = signal("");
+export const view = signal("net");
+export const depth = signal(50);
+/** The latest book, or why there is none. */
+export const book = signal(null);
+export const bookProblem = signal(null);
+export const venues = signal([]);
+/** What is asked for in the ticket. */
+export const order = signal({ side: "buy", quantity: "", total: "", tolerance: "0" });
+/** The latest quote with the moment at which it came, or why there is none. */
+export const quote = signal(null);
+export const quoteProblem = signal(null);
+/** The quote's time is over, and no other has come. */
+export const expired = signal(false);
+/** What became of the latest order: {state: "sending" | "done" | "refused" | "unknown", …}. */
+export const outcome = signal(null);
+export const executions = signal([]);
+export const executionsProblem = signal("");
+export const account = signal(null);
+export const accountProblem = signal("");
+
+/** What the service says of the prices: live, simulated or replay; empty until it has said so. */
+export const marketData = signal("");
+/** The symbol's entry of /v1/symbols. */
+export const instrument = computed(() => symbols.value.find((one) => one.symbol === symbol.value) ?? null);
+export const assets = computed(() => ({
+  base: instrument.value?.base_asset ?? "",
+  quote: instrument.value?.quote_asset ?? "",
+}));
+
+let stream = null;
+
+/** When the latest message came, by performance.now(); null before the first. */
+export const heardAt = () => stream?.heardAt ?? null;
+
+/** @param {string} scope */
+export const may = (scope) => session.value?.scopes.includes(scope) ?? false;
+
+/**
+ * Open the desk with a key.
+ * @param {string} text
+ */
+export function open(text) {
+  sessionStorage.setItem(KEY, text);
+  batch(() => {
+    key.value = text;
+    turnedAway.value = "";
+    connection.value = { state: "connecting", detail: "" };
+  });
+  start();
+}
+
+/** Go by the key that this tab has, if it has one. */
+export function start() {
+  if (!key.value) return;
+  stream?.close();
+  stream = new Stream(key.value, {
+    onStatus: (status) => (connection.value = status),
+    onSession: begin,
+    onRefused: turnAway,
+  });
+}
+
+/** Forget the key and all that was seen with it. */
+export function forget() {
+  turnAway("");
+}
+
+function turnAway(detail) {
+  sessionStorage.removeItem(KEY);
+  stream?.close();
+  stream = null;
+  batch(() => {
+    key.value = "";
+    turnedAway.value = detail;
+    session.value = null;
+    for (const one of [book, bookProblem, quote, quoteProblem, outcome, account]) one.value = null;
+    for (const one of [symbols, venues, executions]) one.value = [];
+    marketData.value = "";
+    symbol.value = "";
+    connection.value = { state: detail ? "refused" : "connecting", detail };
+  });
+}
+
+/** The stream has authenticated, for the first time or again. */
+async function begin(told) {
+  session.value = told;
+  if (!symbol.value) {
+    const answer = await tell(() => ask(key.value, "/v1/symbols"), () => {});
+    if (!answer || !session.value) return;
+    symbols.value = answer.body.symbols;
+    followAlways();
+    choose(hashSymbol() || symbols.value[0]?.symbol || "");
+  }
+  refreshAccount();
+  loadExecutions();
+}
+
+function followAlways() {
+  stream.subscribe("venues", { channel: "venues" }, (data) => (venues.value = data.venues), () => {});
+  if (may("account")) {
+    const failed = (problem) => (executionsProblem.value = problem.detail);
+    stream.subscribe("executions", { channel: "executions" }, addExecution, failed, true);
+  }
+}
+
+function hashSymbol() {
+  const named = decodeURIComponent(location.hash.slice(1));
+  return symbols.value.some((one) => one.symbol === named) ? named : "";
+}
+
+window.addEventListener("hashchange", () => hashSymbol() && choose(hashSymbol()));
+
+/**
+ * Look at a symbol.
+ * @param {string} named
+ */
+export function choose(named) {
+  if (!named || named === symbol.value) return;
+  batch(() => {
+    symbol.value = named;
+    for (const one of [book, bookProblem, quote, quoteProblem, outcome]) one.value = null;
+  });
+  history.replaceState(null, "", `#${named}`);
+  followBook();
+  followQuote();
+}
+
+/** Show prices with the venues' fees ("net") or without ("gross"). */
+export function look(newView, newDepth) {
+  batch(() => {
+    view.value = newView;
+    depth.value = newDepth;
+  });
+  followBook();
+}
+
+function followBook() {
+  stream.subscribe(
+    "book",
+    { channel: "book", symbol: symbol.value, depth: depth.value, view: view.value },
+    (data) =>
+      batch(() => {
+        book.value = data;
+        bookProblem.value = null;
+        marketData.value = data.market_data;
+      }),
+    (problem) =>
+      batch(() => {
+        book.value = null;
+        bookProblem.value = problem;
+      }),
+  );
+}
+
+/** Change what the ticket asks for; the price follows. */
+export function change(fields) {
+  order.value = { ...order.value, ...fields };
+  if ("tolerance" in fields) return;
+  if (outcome.value?.state !== "sending") outcome.value = null;
+  clearTimeout(followSoon);
+  followSoon = setTimeout(followQuote, 150);
+}
+let followSoon = 0;
+
+/** Ask for the price of what the ticket says, at once. */
+export function followQuote() {
+  clearTimeout(followSoon);
+  const { side, quantity, total } = order.value;
+  batch(() => {
+    if (!quantity && !total) quote.value = null;
+    quoteProblem.value = null;
+  });
+  if (!stream || !symbol.value) return;
+  if (!quantity && !total) {
+    stream.unsubscribe("ticket");
+    return;
+  }
+  const amount = quantity ? { quantity } : { total };
+  stream.subscribe(
+    "ticket",
+    { channel: "quote", symbol: symbol.value, side, ...amount },
+    (data) =>
+      batch(() => {
+        quote.value = { data, receivedAt: performance.now() };
+        quoteProblem.value = null;
+        marketData.value = data.market_data;
+      }),
+    (problem) =>
+      batch(() => {
+        quote.value = null;
+        quoteProblem.value = problem;
+      }),
+  );
+}
+
+/** Tell whether the quote on the ticket can be executed at this moment. */
+export const executable = () =>
+  may("execute") &&
+  connection.value.state === "live" &&
+  outcome.value?.state !== "sending" &&
+  quote.value !== null &&
+  !expired.value &&
+  remainingMs(quote.value) > 0;
+
+/** Give how long a quote is good for. */
+export const remainingMs = ({ data, receivedAt }) => data.expires_in_ms - (performance.now() - receivedAt);
+
+/** Execute the quote that the ticket shows. */
+export function executeShown() {
+  if (!executable()) return;
+  const { side, tolerance } = order.value;
+  const { data } = quote.value;
+  send({
+    quote_id: data.quote_id,
+    side,
+    client_order_id: crypto.randomUUID(),
+    ...(tolerance && tolerance !== "0" && { tolerance_bps: tolerance }),
+  });
+}
+
+/** Send an order whose outcome is not known again; the same id executes it once. */
+export function sendAgain() {
+  if (outcome.value?.state === "unknown") send(outcome.value.order);
+}
+
+async function send(sent) {
+  outcome.value = { state: "sending", order: sent, attempt: 1 };
+  const again = (attempt) => (outcome.value = { state: "sending", order: sent, attempt });
+  try {
+    const { body, requestId, replayed } = await execute(key.value, sent, again);
+    outcome.value = { state: "done", order: sent, execution: body, requestId, replayed };
+  } catch (error) {
+    if (!(error instanceof Problem)) outcome.value = { state: "unknown", order: sent, problem: null };
+    else if (error.body.code === "unauthenticated") turnAway(error.body.detail);
+    else if (error.body.execution_state === "unknown") outcome.value = { state: "unknown", order: sent, problem: error.body };
+    else outcome.value = { state: "refused", order: sent, problem: error.body };
+  }
+  refreshAccount();
+  loadExecutions();
+}
+
+/** Ask, and turn the person away where the key is no longer good. */
+async function tell(asking, onProblem) {
+  try {
+    const answer = await asking();
+    onProblem("");
+    return answer;
+  } catch (error) {
+    if (error instanceof Problem && error.body.code === "unauthenticated") turnAway(error.body.detail);
+    else onProblem(error.message);
+    return null;
+  }
+}
+
+/** Look at the account again. */
+export async function refreshAccount() {
+  if (!may("account")) return;
+  const answer = await tell(() => ask(key.value, "/v1/account"), (detail) => (accountProblem.value = detail));
+  if (answer && session.value) account.value = answer.body;
+}
+
+async function loadExecutions() {
+  if (!may("account")) return;
+  const asking = () => ask(key.value, "/v1/executions?limit=50");
+  const answer = await tell(asking, (detail) => (executionsProblem.value = detail));
+  if (answer && session.value) keep(answer.body.executions);
+}
+
+function addExecution(execution) {
+  keep([execution]);
+  refreshAccount();
+}
+
+/** Take executions over, newest first; what is told of one later holds more of it. */
+function keep(found) {
+  const known = new Map(executions.value.map((one) => [one.execution_id, one]));
+  for (const one of found) {
+    const before = known.get(one.execution_id);
+    if (!before || !one.realism?.pending) known.set(one.execution_id, one);
+  }
+  const all = [...known.values()].sort((one, other) => (one.executed_at < other.executed_at ? 1 : -1));
+  executions.value = all.slice(0, KEPT_MAX);
+}
+
+const visible = () => document.visibilityState === "visible" && session.value && connection.value.state === "live";
+
+setInterval(() => visible() && refreshAccount(), ACCOUNT_EVERY_MS);
+setInterval(() => {
+  const since = Date.now() - REALISM_WITHIN_MS;
+  const pending = ({ status, realism, executed_at }) =>
+    status !== "rejected" && (realism?.pending ?? true) && Date.parse(executed_at) > since;
+  if (visible() && executions.value.some(pending)) loadExecutions();
+}, REALISM_EVERY_MS);
+document.addEventListener("visibilitychange", () => visible() && refreshAccount());

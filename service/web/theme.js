@@ -1,0 +1,28 @@
+/**
+ * Light or dark: as the machine has it, or as the person chose here.
+ */
+
+import { signal } from "@preact/signals";
+
+const KEPT = "iob.theme";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** "light" or "dark", as it is shown. */
+export const theme = signal("light");
+
+function apply() {
+  const chosen = localStorage.getItem(KEPT);
+  theme.value = chosen ?? (dark.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = theme.value;
+}
+
+/** Change to the other one; the machine's own is followed again once it is chosen. */
+export function toggle() {
+  const other = theme.value === "dark" ? "light" : "dark";
+  if ((other === "dark") === dark.matches) localStorage.removeItem(KEPT);
+  else localStorage.setItem(KEPT, other);
+  apply();
+}
+
+dark.addEventListener("change", apply);
+apply();
