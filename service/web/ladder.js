@@ -1,5 +1,6 @@
 /**
- * The merged ladder: rows are made once and written in place, so that twenty books a second cost little.
+ * The merged ladder: only the rows that can be seen are there, made once and written in place, so that twenty books of
+ * four hundred levels a second cost little.
  */
 
 import { colourOf } from "./palette.js";
@@ -8,6 +9,8 @@ import { difference, spreadBps, text, units } from "./decimal.js";
 const PRICE_DECIMALS_MAX = 5;
 const QUANTITY_DECIMALS_MAX = 6;
 const BAR_QUANTILE = 0.95;
+const ROW_PX = 21; // As --row in app.css.
+const BEYOND = 3; // Rows above and below what can be seen.
 
 /** Make an element with a class and a role. */
 function make(tag, name, role) {
@@ -50,15 +53,28 @@ class Row {
     this.taken = new Cell(gone, "taken", "");
     this.held = new Cell(gone, "held", "");
     this.element.append(gone);
-    this.colour = "";
     this.name = "";
+    this.level = "";
     this.width = -1;
+    this.place = -1;
+    this.index = -1;
     this.hide();
   }
 
   hide() {
-    if (this.element.hidden) return;
-    this.element.hidden = true;
+    if (!this.element.hidden) this.element.hidden = true;
+  }
+
+  /** Stand for the level that is so far from the best one. */
+  stand(place, first) {
+    if (place !== this.place) {
+      this.place = place;
+      this.element.style[this.element.dataset.side === "ask" ? "bottom" : "top"] = `${place * ROW_PX}px`;
+    }
+    if (first + place !== this.index) {
+      this.index = first + place;
+      this.element.setAttribute("aria-rowindex", this.index);
+    }
   }
 
   show(level, price, other, decimals, sum, width) {
@@ -67,9 +83,8 @@ class Row {
       this.name = level.venue;
       this.element.dataset.venue = level.venue;
       this.element.className = `level ${colourOf(level.venue)}`;
-      this.venue.element.title = level.venue;
     }
-    if (level.price !== this.element.dataset.price) this.element.dataset.price = level.price;
+    if (level.price !== this.level) this.element.dataset.price = this.level = level.price;
     this.venue.show(level.venue);
     this.price.show(align(price, decimals.price));
     this.other.show(align(other, decimals.other));
@@ -99,36 +114,107 @@ function decimalsOf(amount) {
   return point < 0 ? 0 : amount.length - point - 1;
 }
 
+/** One side: what is scrolled, as high as all its levels, and the rows that stand in it. */
+class Side {
+  constructor(root, name, label, onScroll) {
+    this.name = name;
+    this.group = make("div", `side ${name}s`, "rowgroup");
+    this.group.tabIndex = 0;
+    this.group.setAttribute("aria-label", label);
+    this.sheet = make("div", "sheet", "none");
+    this.group.append(this.sheet);
+    root.append(this.group);
+    this.rows = [];
+    this.count = -1;
+    this.visible = 0;
+    this.scrolled = 0;
+    const scroll = () => {
+      this.scrolled = Math.abs(this.group.scrollTop);
+      onScroll();
+    };
+    this.group.addEventListener("scroll", scroll, { passive: true });
+    new ResizeObserver(() => {
+      this.visible = Math.ceil(this.group.clientHeight / ROW_PX);
+      onScroll();
+    }).observe(this.group);
+  }
+
+  /** Make room for so many levels; gives the first and the last that are to be shown. */
+  range(count) {
+    if (count !== this.count) {
+      this.count = count;
+      this.sheet.style.height = `${count * ROW_PX}px`;
+    }
+    const begin = Math.max(0, Math.floor(this.scrolled / ROW_PX) - BEYOND);
+    const size = this.visible + 2 * BEYOND;
+    while (this.rows.length < size) {
+      const row = new Row(this.name);
+      this.rows.push(row);
+      this.sheet.append(row.element);
+    }
+    return [begin, Math.min(count, begin + size)];
+  }
+
+  /** Show *levels*, the first of which is row number *first* of the table. */
+  fill(levels, first, net, decimals, scale) {
+    const [begin, end] = this.range(levels.length);
+    let sum = 0n;
+    for (let place = 0; place < begin; place += 1) sum += units(levels[place].quantity);
+    for (let place = begin; place < end; place += 1) {
+      const level = levels[place];
+      sum += units(level.quantity);
+      const width = Math.min(100, Math.round((Number(level.quantity) / scale) * 100));
+      const [main, other] = net ? [level.net_price, level.price] : [level.price, level.net_price];
+      const row = this.rows[place % this.rows.length];
+      row.stand(place, first);
+      row.show(level, main, other, decimals, text(sum), width);
+    }
+    for (const row of this.rows) {
+      if (row.place < begin || row.place >= end) row.hide();
+    }
+  }
+
+  hide() {
+    this.rows.forEach((row) => row.hide());
+  }
+}
+
 export class Ladder {
-  /** @param {HTMLElement} root Filled with the table. */
+  /** @param {HTMLElement} root Filled with the table's sides. */
   constructor(root) {
-    this.asks = this.side(root, "ask", "Asks, best first");
-    this.middle = this.spread(root);
-    this.bids = this.side(root, "bid", "Bids, best first");
+    this.table = root.parentElement;
+    const again = () => this.again();
+    this.asks = new Side(root, "ask", "Asks, best first", again);
+    this.middle = this.between(root);
+    this.bids = new Side(root, "bid", "Bids, best first", again);
     this.clear();
   }
 
-  side(root, name, label) {
-    const group = make("div", `side ${name}s`, "rowgroup");
-    group.tabIndex = 0;
-    group.setAttribute("aria-label", label);
-    root.append(group);
-    return { name, group, rows: [] };
-  }
-
-  spread(root) {
+  between(root) {
     const group = make("div", "between", "rowgroup");
-    const row = make("div", "middle", "row");
-    group.append(row);
+    this.row = make("div", "middle", "row");
+    group.append(this.row);
     root.append(group);
-    return new Cell(row, "spread");
+    return new Cell(this.row, "spread");
   }
 
   /** Forget what was learnt of a symbol's numbers, and show nothing. */
   clear() {
     this.decimals = { price: 0, other: 0, quantity: 0 };
-    for (const { rows } of [this.asks, this.bids]) rows.forEach((row) => row.hide());
+    this.data = null;
+    this.asks.hide();
+    this.bids.hide();
     this.middle.show("");
+  }
+
+  /** Show what is there once more, after scrolling. */
+  again() {
+    if (this.data && !this.scheduled) {
+      this.scheduled = requestAnimationFrame(() => {
+        this.scheduled = 0;
+        if (this.data) this.show(this.data);
+      });
+    }
   }
 
   /**
@@ -136,17 +222,29 @@ export class Ladder {
    * @param {object} data As GET /v1/book answers it.
    */
   show(data) {
+    this.data = data;
     const net = data.view === "net";
     this.learn(data, net);
     const scale = barScale(data);
-    this.fill(this.asks, data.asks, net, scale);
-    this.fill(this.bids, data.bids, net, scale);
+    const { asks, bids } = data;
+    this.asks.fill(asks, 2, net, this.decimals, scale);
+    this.bids.fill(bids, asks.length + 3, net, this.decimals, scale);
     this.middle.show(between(data, net));
+    this.number(asks.length + 2, asks.length + bids.length + 2);
+  }
+
+  /** Say how many rows there are, of which only some are in the document. */
+  number(middle, count) {
+    if (count === this.count && middle === this.at) return;
+    [this.count, this.at] = [count, middle];
+    this.row.setAttribute("aria-rowindex", middle);
+    this.table.setAttribute("aria-rowcount", count);
   }
 
   /** Columns only ever get wider, so that nothing jumps. */
   learn(data, net) {
     const { decimals } = this;
+    if (decimals.quantity === QUANTITY_DECIMALS_MAX && decimals.price === PRICE_DECIMALS_MAX && decimals.other === PRICE_DECIMALS_MAX) return;
     for (const levels of [data.asks, data.bids]) {
       for (const { price, net_price, quantity } of levels) {
         const [main, other] = net ? [net_price, price] : [price, net_price];
@@ -155,24 +253,6 @@ export class Ladder {
         decimals.quantity = Math.min(QUANTITY_DECIMALS_MAX, Math.max(decimals.quantity, decimalsOf(quantity)));
       }
     }
-  }
-
-  fill(side, levels, net, scale) {
-    const { rows, group, name } = side;
-    while (rows.length < levels.length) {
-      const row = new Row(name);
-      rows.push(row);
-      group.append(row.element);
-    }
-    let sum = 0n;
-    for (let place = 0; place < levels.length; place += 1) {
-      const level = levels[place];
-      sum += units(level.quantity);
-      const width = Math.min(100, Math.round((Number(level.quantity) / scale) * 100));
-      const [main, other] = net ? [level.net_price, level.price] : [level.price, level.net_price];
-      rows[place].show(level, main, other, this.decimals, text(sum), width);
-    }
-    for (let place = levels.length; place < rows.length; place += 1) rows[place].hide();
   }
 }
 
