@@ -142,6 +142,7 @@ window.addEventListener("hashchange", () => hashSymbol() && choose(hashSymbol())
  */
 export function choose(named) {
   if (!named || named === symbol.value) return;
+  asked += 1;
   batch(() => {
     symbol.value = named;
     for (const one of [book, bookProblem, quote, quoteProblem, outcome]) one.value = null;
@@ -182,11 +183,15 @@ function followBook() {
 export function change(fields) {
   order.value = { ...order.value, ...fields };
   if ("tolerance" in fields) return;
+  asked += 1;
+  quote.value = null; // What is no longer asked for must not be executed.
   if (outcome.value?.state !== "sending") outcome.value = null;
   clearTimeout(followSoon);
   followSoon = setTimeout(followQuote, 150);
 }
 let followSoon = 0;
+/** Counts questions: what answers an older one is passed over. */
+let asked = 0;
 
 /** Ask for the price of what the ticket says, at once. */
 export function followQuote() {
@@ -202,16 +207,19 @@ export function followQuote() {
     return;
   }
   const amount = quantity ? { quantity } : { total };
+  const mine = asked;
   stream.subscribe(
     "ticket",
     { channel: "quote", symbol: symbol.value, side, ...amount },
     (data) =>
+      mine === asked &&
       batch(() => {
         quote.value = { data, receivedAt: performance.now() };
         quoteProblem.value = null;
         marketData.value = data.market_data;
       }),
     (problem) =>
+      mine === asked &&
       batch(() => {
         quote.value = null;
         quoteProblem.value = problem;

@@ -41,13 +41,10 @@ class Row {
   constructor(side) {
     this.element = make("div", "level", "row");
     this.element.dataset.side = side;
-    this.bar = make("i", "bar");
-    this.bar.setAttribute("aria-hidden", "true");
     this.venue = new Cell(this.element, "venue");
     this.price = new Cell(this.element, "price");
     this.other = new Cell(this.element, "other");
     this.quantity = new Cell(this.element, "quantity");
-    this.quantity.element.prepend(this.bar);
     this.sum = new Cell(this.element, "sum");
     const gone = make("span", "gone", "cell");
     this.taken = new Cell(gone, "taken", "");
@@ -95,7 +92,7 @@ class Row {
     this.held.show(level.held === "0" ? "" : level.held);
     if (width !== this.width) {
       this.width = width;
-      this.bar.style.transform = `scaleX(${width / 100})`;
+      this.quantity.element.style.backgroundSize = `${width}% 17px`;
     }
   }
 }

@@ -93,7 +93,7 @@ function Top() {
     <span class="space"></span>
     <span class="who" title=${`scopes: ${desk.session.value?.scopes.join(", ")}`}>${desk.session.value?.account}</span>
     <button type="button" class="quiet" onClick=${toggle} aria-label=${`Theme: ${theme.value}`} title="Light or dark">
-      ${theme.value === "dark" ? "Dark" : "Light"}
+      ◐
     </button>
     <button type="button" class="quiet" onClick=${showShortcuts} aria-label="Shortcuts" title="Shortcuts">?</button>
     <button type="button" class="quiet" onClick=${desk.forget}>Forget key</button>
@@ -133,10 +133,10 @@ function Banner() {
   const [title, rest] = BANNERS[kind] ?? ["Prices", "what kind they are is not known yet"];
   const { state, detail } = desk.connection.value;
   const lost = state !== "live";
-  return html`<div class=${`banner ${kind || "unknown"} ${lost ? "lost" : ""}`}>
+  return html`<section aria-label="Market data" class=${`banner ${kind || "unknown"} ${lost ? "lost" : ""}`}>
     <p data-testid="market-data" data-kind=${kind}><strong>${title}</strong> <span>${rest}</span></p>
     ${lost && html`<p class="lost-note" role="alert" data-testid="stale"><strong>STALE</strong> <span>connection: ${detail || state}; what you see is old</span></p>`}
-  </div>`;
+  </section>`;
 }
 
 const root = document.getElementById("app");

@@ -96,6 +96,7 @@ function FreshQuote({ quote }) {
   const side = quote[desk.order.value.side];
   if (!side) return null;
   return html`<p>
-    It would be <${Amount} value=${side.total} unit=${quote.quote_asset} /> now; the price above is kept up to date, and Execute takes it.
+    Now it is <${Amount} value=${side.total} unit=${quote.quote_asset} /> for
+    ${" "}<${Amount} value=${side.quantity} unit=${quote.base_asset} faintAfter=${8} />; the price above follows the market, and Execute takes that.
   </p>`;
 }

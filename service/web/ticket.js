@@ -215,7 +215,7 @@ function RouteRow({ name, leg, source }) {
       <td class="number levels">${leg.levels}</td>
     </tr>`;
   }
-  const why = !source ? "" : source.used ? "not needed: others are cheaper" : `left out: ${reasonWords(source.reason ?? source.state)}`;
+  const why = !source ? "" : source.used ? "not needed" : `left out: ${reasonWords(source.reason ?? source.state)}`;
   return html`<tr data-venue=${name} class=${source && !source.used ? "out" : "idle"}>
     ${venue}
     <td colspan="4">${why}</td>
