@@ -106,6 +106,7 @@ function Connection() {
   const age = useRef(null);
   useEffect(() => {
     const tick = () => {
+      if (!age.current) return;
       const heardAt = desk.heardAt();
       const text = state === "stale" && heardAt !== null ? ` ${ageWords(performance.now() - heardAt)} old` : "";
       if (age.current.textContent !== text) age.current.textContent = text;

@@ -26,7 +26,7 @@ export function TicketPanel() {
       <${Price} />
       <${ExecuteRow} />
     </form>
-    <div class="after"><${Result} /></div>
+    <div class="after" tabindex="0" role="group" aria-label="Outcome"><${Result} /></div>
     <${Waterfall} side=${shownSide()} symbol=${desk.symbol.value} asset=${desk.assets.value.quote} />
     <${Route} />
   <//>`;
@@ -122,6 +122,7 @@ function Countdown() {
   const root = useRef(null);
   useEffect(() => {
     const tick = () => {
+      if (!root.current) return;
       const quote = desk.quote.peek();
       const remaining = quote ? Math.max(0, desk.remainingMs(quote)) : 0;
       const text = !quote ? "no quote" : remaining ? `good for ${(remaining / 1_000).toFixed(1)} s` : "expired";
@@ -162,7 +163,7 @@ function ExecuteRow() {
     </label>
     <button type="button" class=${`execute ${side}`} disabled=${!ready} onClick=${desk.executeShown} aria-describedby="execute-note">
       ${sending ? "Executing …" : "Execute"}
-      <span class="what" aria-hidden="true">${!sending && `${side} ${shownSide()?.quantity ?? ""} ${base}`}</span>
+      <span class="what" aria-hidden="true">${!sending && `${side} ${desk.quote.value?.data.requested.quantity ?? shownSide()?.quantity ?? ""} ${base}`}</span>
     </button>
     <p class="note" id="execute-note">${why}</p>
   </div>`;
