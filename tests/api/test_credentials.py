@@ -56,6 +56,7 @@ PARTS = {
     "0123456789": "{id}",
     "by-client-id/a": "by-client-id/{client_order_id}",
     "init.js": "{file}",
+    "main.js": "{file}",
     "/carol/": "/{account}/",
     "/kraken/": "/{venue}/",
 }
