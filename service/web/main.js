@@ -71,6 +71,7 @@ function Desk() {
       <${AccountPanel} />
       <${ExecutionsPanel} />
     </main>
+    <${StaleBar} />
     <${Shortcuts} />
   </div>`;
 }
@@ -103,22 +104,10 @@ function Top() {
 /** Whether what is shown is live, and if not, how old it is. */
 function Connection() {
   const { state, detail } = desk.connection.value;
-  const age = useRef(null);
-  useEffect(() => {
-    const tick = () => {
-      if (!age.current) return;
-      const heardAt = desk.heardAt();
-      const text = state === "stale" && heardAt !== null ? ` ${ageWords(performance.now() - heardAt)} old` : "";
-      if (age.current.textContent !== text) age.current.textContent = text;
-    };
-    tick();
-    const timer = setInterval(tick, 200);
-    return () => clearInterval(timer);
-  }, [state]);
   return html`<span class=${`connection ${state}`} data-testid="connection" data-state=${state}>
     <i class="dot" aria-hidden="true"></i>
-    <span role="status">${state}${detail && `, ${detail}`}</span>
-    <span ref=${age} class="age"></span>
+    <span>${state}${detail && `, ${detail}`}</span>
+    <${Age} />
   </span>`;
 }
 
@@ -128,16 +117,41 @@ const BANNERS = {
   live: ["Live prices", "executions are mock, and on record"],
 };
 
-/** What kind of prices these are; and above all that they are old, when they are. */
+/** What kind of prices these are. */
 function Banner() {
   const kind = desk.marketData.value;
   const [title, rest] = BANNERS[kind] ?? ["Prices", "what kind they are is not known yet"];
-  const { state, detail } = desk.connection.value;
-  const lost = state !== "live";
-  return html`<section aria-label="Market data" class=${`banner ${kind || "unknown"} ${lost ? "lost" : ""}`}>
+  return html`<section aria-label="Market data" class=${`banner ${kind || "unknown"}`}>
     <p data-testid="market-data" data-kind=${kind}><strong>${title}</strong> <span>${rest}</span></p>
-    ${lost && html`<p class="lost-note" role="alert" data-testid="stale"><strong>STALE</strong> <span>connection: ${detail || state}; what you see is old</span></p>`}
   </section>`;
+}
+
+/** That what is shown is old, wherever one has scrolled to. */
+function StaleBar() {
+  const { state, detail } = desk.connection.value;
+  if (state === "live") return null;
+  return html`<section aria-label="Connection" class="lost">
+    <p role="alert" data-testid="stale"><strong>STALE</strong> what you see is old: ${detail || state}</p>
+    <${Age} />
+  </section>`;
+}
+
+/** How long ago the latest message came, once it is not live. */
+function Age() {
+  const root = useRef(null);
+  const { state } = desk.connection.value;
+  useEffect(() => {
+    const tick = () => {
+      if (!root.current) return;
+      const heardAt = desk.heardAt();
+      const text = state === "stale" && heardAt !== null ? `${ageWords(performance.now() - heardAt)} old` : "";
+      if (root.current.textContent !== text) root.current.textContent = text;
+    };
+    tick();
+    const timer = setInterval(tick, 200);
+    return () => clearInterval(timer);
+  }, [state]);
+  return html`<span ref=${root} class="age"></span>`;
 }
 
 const root = document.getElementById("app");
