@@ -8,15 +8,17 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.command_line import EXIT_REFUSED, EXIT_USAGE, load, say
+from service.progress import progress
 
 if TYPE_CHECKING:
     from service.control import KeyDesk
     from service.keys import KeyTerms
     from service.ledger.verify import Report
 
+T = TypeVar("T")
 SECONDS_MAX = 100 * 366 * 24 * 3600
 
 
@@ -116,7 +118,7 @@ def _terms(options: argparse.Namespace) -> KeyTerms:
 def _keys_create(options: argparse.Namespace) -> int:
     async def create(desk: KeyDesk) -> int:
         scopes = [scope.strip() for scope in options.scopes.split(",")]
-        text, key = await desk.create(options.account, scopes, _terms(options))
+        text, key = await _waited(desk.create(options.account, scopes, _terms(options)))
         print(text)
         say(f"key {key.key_id} of account {key.account}; it is not shown again")
         return 0
@@ -128,7 +130,7 @@ def _keys_list(options: argparse.Namespace) -> int:
     from service.keys import KEY_COLUMNS, key_row
 
     async def listing(desk: KeyDesk) -> int:
-        keys = await desk.list()
+        keys = await _waited(desk.list())
         print("\t".join(KEY_COLUMNS))
         for key in keys:
             print("\t".join(key_row(key)))
@@ -139,7 +141,7 @@ def _keys_list(options: argparse.Namespace) -> int:
 
 def _keys_rotate(options: argparse.Namespace) -> int:
     async def rotate(desk: KeyDesk) -> int:
-        rotated = await desk.rotate(options.id, options.overlap)
+        rotated = await _waited(desk.rotate(options.id, options.overlap))
         if rotated is None:
             say(f"there is no key {options.id} in force")
             return EXIT_REFUSED
@@ -155,11 +157,16 @@ def _keys_rotate(options: argparse.Namespace) -> int:
 
 def _keys_revoke(options: argparse.Namespace) -> int:
     async def revoke(desk: KeyDesk) -> int:
-        found = await desk.revoke(options.id)
+        found = await _waited(desk.revoke(options.id))
         say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
         return 0 if found else EXIT_REFUSED
 
     return _with_keys(options, revoke)
+
+
+async def _waited(answer: Awaitable[T]) -> T:
+    with progress("waiting for the service, or for its ledger"):
+        return await answer
 
 
 def _with_keys(options: argparse.Namespace, work: Callable[[KeyDesk], Awaitable[int]]) -> int:
@@ -195,14 +202,15 @@ def _ledger_verify(options: argparse.Namespace) -> int:
         async def run() -> Report:
             ledger = open_ledger(settings)
             try:
-                return await ledger.rebuild()
+                with progress("writing balances anew"):
+                    return await ledger.rebuild()
             finally:
                 await ledger.close()
 
         report = asyncio.run(run())
     else:
-        with reading_ledger(settings) as connection:
-            report = verify(connection)
+        with reading_ledger(settings) as connection, progress("verifying the record", unit="rows") as shown:
+            report = verify(connection, shown.tell)
     for fault in report.faults:
         print(fault)
     counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
