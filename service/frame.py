@@ -38,6 +38,7 @@ _BAR_MAX = 40
 _VENUE_COLOURS = (33, 166, 133, 35, 161, 136, 37, 99, 71, 169, 68, 130)
 """Of the 256; to be read on a light and on a dark ground."""
 _STATE_STYLES = {"live": "green", "warming": "dark_orange", "disabled": "dim"}
+_BANNERS = {"simulated": "SIMULATED", "replay": "REPLAYED"}
 _LAMPS = {"live": "●", "warming": "◐", "stale": "○", "suspect": "▲", "down": "✕", "disabled": "-"}
 _LAMPS_ASCII = {"live": "+", "warming": "~", "stale": "o", "suspect": "!", "down": "x", "disabled": "-"}
 
@@ -163,7 +164,7 @@ def frame(
     wanted = rows_wanted(depth, height)
     rows = wanted if height is None else max(1, min(wanted, (height - 4 - len(below)) // 2))
     stale = seen.silent_s(now_s) is not None
-    ladder = _Ladder(seen, width, rows, ascii_only=ascii_only).lines()
+    ladder = _Ladder(seen, width, rows, ascii_only=ascii_only).lines(padded=height is not None)
     if stale:
         for line in (*ladder, *below):
             line.stylize("dim")
@@ -184,7 +185,7 @@ def _title(seen: Watched, width: int) -> Text:
         case "live":
             title.append("  live prices, mock execution", "not bold")
         case other:
-            banner = f" *** {other.upper()} prices *** "
+            banner = f" *** {_BANNERS.get(other, other.upper())} prices *** "
             title.append("  ").append(banner, "bold black on yellow")
             if width >= NARROW:
                 title.append(" mock execution", "not bold")
@@ -253,12 +254,12 @@ class _Ladder:
         left -= self._shown + 1 if self._shown else 0
         self._bar = min(_BAR_MAX, left - 1) if left >= 4 else 0
 
-    def lines(self) -> list[Text]:
-        """Give a line for the columns' names, *rows* a side, and one in the middle."""
+    def lines(self, *, padded: bool) -> list[Text]:
+        """Give a line for the columns' names and one per level; *padded*, so that the middle stays where it is."""
         asks = [self._row(level, "red") for level in reversed(self._asks)]
         bids = [self._row(level, "green") for level in self._bids]
-        above = [Text() for _ in range(self._rows - len(asks))]
-        below = [Text() for _ in range(self._rows - len(bids))]
+        above = [Text() for _ in range(self._rows - len(asks)) if padded]
+        below = [Text() for _ in range(self._rows - len(bids)) if padded]
         return [self._heads(), *above, *asks, self._middle(), *bids, *below]
 
     def _heads(self) -> Text:
@@ -368,12 +369,12 @@ def _lamps(seen: Watched, width: int, lines: int | None, now_s: float, *, ascii_
     """Draw a line for each venue; where there are too many, those that are well are only counted."""
     lamps = _all_lamps(seen, now_s)
     styles = venue_styles(seen)
+    long = max((len(lamp.venue) for lamp in lamps), default=0)
+    long = min(long, 16 if width >= NARROW else 10)
     rest: Sequence[_Lamp] = ()
     if lines is not None and len(lamps) > lines:
         lamps.sort(key=lambda lamp: lamp.state == "live")  # Stable: else as in the settings.
         lamps, rest = lamps[: lines - 1], lamps[lines - 1 :]
-    long = max((len(lamp.venue) for lamp in lamps), default=0)
-    long = min(long, 16 if width >= NARROW else 10)
     signs = _LAMPS_ASCII if ascii_only else _LAMPS
     if seen.silent_s(now_s) is not None:
         signs = {}  # Nobody knows any more.
