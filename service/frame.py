@@ -5,6 +5,7 @@ Pure: no clock, no I/O.  The same told at the same moment in the same space give
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
@@ -164,7 +165,11 @@ def frame(
     wanted = rows_wanted(depth, height)
     rows = wanted if height is None else max(1, min(wanted, (height - 4 - len(below)) // 2))
     stale = seen.silent_s(now_s) is not None
-    ladder = _Ladder(seen, width, rows, ascii_only=ascii_only).lines(padded=height is not None)
+    if seen.refused is None:
+        ladder = _Ladder(seen, width, rows, ascii_only=ascii_only).lines(padded=height is not None)
+    else:
+        ladder = [Text(line) for line in ["", *textwrap.wrap(seen.refused.detail, max(1, width))]]
+        ladder += [Text() for _ in range(2 * rows + 2 - len(ladder)) if height is not None]
     if stale:
         for line in (*ladder, *below):
             line.stylize("dim")
@@ -199,10 +204,10 @@ def _condition(seen: Watched, width: int, now_s: float) -> Text:
         return Text("waiting for the service to tell something")
     if silent_s is not None:
         why = "reconnecting" if seen.lost is not None else "nothing is heard"
-        line = Text(f" STALE for {duration(silent_s)}, {why} ", "bold white on red")
-        return line if seen.lost is None else line.append(f" {seen.lost.detail}", "not bold not reverse")
+        line = Text().append(f" STALE for {duration(silent_s)}, {why} ", "bold white on red")
+        return line if seen.lost is None else line.append(f" {seen.lost.detail}")
     if seen.refused is not None:
-        return Text(" NO PRICE ", "bold white on red").append(f" {seen.refused}", "not bold red on default")
+        return Text().append(" NO PRICE ", "bold white on red").append(f" {seen.refused.code}", "red")
     if seen.book is None or seen.told_s is None:
         return Text("waiting for the first book")
     line = Text()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from textwrap import dedent
+from pathlib import Path
+from textwrap import dedent, indent
 
 import pytest
 
@@ -120,6 +121,15 @@ def test_ladder_has_asks_above_bids_and_a_lamp_for_each_venue():
     assert dedent(expected).splitlines() == drawn(watched(), 84)
 
 
+def test_readme_shows_what_is_drawn():
+    """
+    The picture in the README is a frame.
+    """
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+
+    assert indent("\n".join(drawn(watched(), 84)), "    ") in readme
+
+
 def test_forty_columns_are_enough():
     """
     On a narrow terminal the same stands in less; what is taken is the light part of the bar.
@@ -196,7 +206,7 @@ def test_without_a_price_every_venue_says_why():
     """
     lines = drawn(watched(told(book()), VENUES, no_price()), height=20, now_s=101.0)
 
-    assert " NO PRICE  no_fresh_market_data: 0 live venues, 1 is needed" == lines[1]
+    assert [" NO PRICE  no_fresh_market_data", "", "0 live venues, 1 is needed", ""] == lines[1:5]
     assert [
         "○ kraken stale       7.0 s  poll",
         "◐ okx    warming            poll    no_book_yet",
