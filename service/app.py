@@ -55,6 +55,7 @@ from service.ledger.protocol import Ledger
 from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
+from service.progress import progress
 from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
@@ -355,9 +356,14 @@ def _feeds(settings: Settings, clock: Clock) -> tuple[Feeds | ReplayedFeeds, Clo
 
 async def _start(feeds: Feeds | ReplayedFeeds) -> None:
     try:
-        await feeds.start()
+        with progress(partial(_waiting_for, feeds)):
+            await feeds.start()
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
+
+
+def _waiting_for(feeds: Feeds | ReplayedFeeds) -> str:
+    return f"waiting for {', '.join(feeds.unheard())}" if isinstance(feeds, Feeds) else "starting the replay"
 
 
 async def _listen(runner: Runner, host: str, port: int) -> str:

@@ -6,19 +6,20 @@ import argparse
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.command_line import EXIT_REFUSED, EXIT_USAGE, load, say
+from service.progress import progress
 
 if TYPE_CHECKING:
     from service.control import KeyDesk
     from service.keys import KeyTerms
     from service.ledger.verify import Report
 
+T = TypeVar("T")
 SECONDS_MAX = 100 * 366 * 24 * 3600
 
 
@@ -125,7 +126,7 @@ def _terms(options: argparse.Namespace) -> KeyTerms:
 def _keys_create(options: argparse.Namespace) -> int:
     async def create(desk: KeyDesk) -> int:
         scopes = [scope.strip() for scope in options.scopes.split(",")]
-        text, key = await desk.create(options.account, scopes, _terms(options))
+        text, key = await _waited(desk.create(options.account, scopes, _terms(options)))
         print(text)
         say(f"key {key.key_id} of account {key.account}; it is not shown again")
         return 0
@@ -137,7 +138,7 @@ def _keys_list(options: argparse.Namespace) -> int:
     from service.keys import KEY_COLUMNS, key_row
 
     async def listing(desk: KeyDesk) -> int:
-        keys = await desk.list()
+        keys = await _waited(desk.list())
         print("\t".join(KEY_COLUMNS))
         for key in keys:
             print("\t".join(key_row(key)))
@@ -148,7 +149,7 @@ def _keys_list(options: argparse.Namespace) -> int:
 
 def _keys_rotate(options: argparse.Namespace) -> int:
     async def rotate(desk: KeyDesk) -> int:
-        rotated = await desk.rotate(options.id, options.overlap)
+        rotated = await _waited(desk.rotate(options.id, options.overlap))
         if rotated is None:
             say(f"there is no key {options.id} in force")
             return EXIT_REFUSED
@@ -164,11 +165,16 @@ def _keys_rotate(options: argparse.Namespace) -> int:
 
 def _keys_revoke(options: argparse.Namespace) -> int:
     async def revoke(desk: KeyDesk) -> int:
-        found = await desk.revoke(options.id)
+        found = await _waited(desk.revoke(options.id))
         say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
         return 0 if found else EXIT_REFUSED
 
     return _with_keys(options, revoke)
+
+
+async def _waited(answer: Awaitable[T]) -> T:
+    with progress("waiting for the service, or for its ledger"):
+        return await answer
 
 
 def _with_keys(options: argparse.Namespace, work: Callable[[KeyDesk], Awaitable[int]]) -> int:
@@ -204,14 +210,15 @@ def _ledger_verify(options: argparse.Namespace) -> int:
         async def run() -> Report:
             ledger = open_ledger(settings)
             try:
-                return await ledger.rebuild()
+                with progress("writing balances anew"):
+                    return await ledger.rebuild()
             finally:
                 await ledger.close()
 
         report = asyncio.run(run())
     else:
-        with reading_ledger(settings) as connection:
-            report = verify(connection)
+        with reading_ledger(settings) as connection, progress("verifying the record", unit="rows") as shown:
+            report = verify(connection, shown.tell)
     return _tell(report)
 
 
@@ -232,12 +239,13 @@ def _ledger_backup(options: argparse.Namespace) -> int:
 
     path = ledger_path(settings)
     if path is None:
-        from service.ledger.postgres import shown
+        from service.ledger import postgres
 
-        say(_BY_PG_DUMP.format(address=shown(settings.ledger.url), file=options.file))
+        say(_BY_PG_DUMP.format(address=postgres.shown(settings.ledger.url), file=options.file))
         return EXIT_USAGE
     pepper = own_pepper(os.environ, path)
-    backup = back_up(path, options.file, _Copied(), pepper)
+    with progress("copying pages of the record") as shown:
+        backup = back_up(path, options.file, shown, pepper)
     say(f"{backup.path}: the ledger, {_megabytes(backup.size)}")
     if pepper is not None:
         say(f"{backup.path}.pepper: the pepper, without which no key works; keep both, and show them to nobody")
@@ -261,22 +269,6 @@ and bring back to an empty one:
   pg_restore --exit-on-error --single-transaction --no-owner --dbname={address} {file}
 The user's name goes into PGUSER and the password into a file that PGPASSFILE names, not into the command.
 Keep the pepper (IOB_PEPPER or IOB_PEPPER_FILE) as well: without it no key works. See docs/operating.md."""
-
-
-class _Copied:
-    """Says how far a copy is, once a second."""
-
-    def __init__(self) -> None:
-        self._said_at = time.monotonic()
-
-    def __call__(self, pages: int, total: int) -> None:
-        now = time.monotonic()
-        if now >= self._said_at + 1:
-            self._said_at = now
-            say(f"{100 * pages // max(1, total)} % of {_megabytes(total * _PAGE_BYTES)} copied")
-
-
-_PAGE_BYTES = 4096
 
 
 def _megabytes(size: int) -> str:

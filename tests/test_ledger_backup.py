@@ -16,6 +16,7 @@ from service.keys import KeyRing, load_pepper
 from service.ledger import backup as backing_up
 from service.ledger.backup import back_up
 from service.ledger.sqlite import SqliteLedger
+from service.progress import Progress
 from tests.ledger.ledger_cases import NOON, money
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -69,6 +70,18 @@ def change(path, statement):
         connection.commit()
 
 
+class Watcher(Progress):
+    """Does something whenever pages have been copied."""
+
+    def __init__(self, told):
+        super().__init__("copying")
+        self._told = told
+
+    def tell(self, done=None, total=None, *, doing=None):
+        if doing is None:
+            self._told(done)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -102,12 +115,12 @@ def test_backup_is_of_one_moment_whatever_is_committed_meanwhile(ledger, tmp_pat
     change(ledger, "CREATE TABLE more (n INTEGER, blob BLOB)")
     steps = []
 
-    def write(pages, total):
+    def write(pages):
         steps.append(pages)
         if len(steps) <= 20:
             change(ledger, "INSERT INTO more VALUES (1, zeroblob(10000))")
 
-    back_up(ledger, tmp_path / "copy.db", write)
+    back_up(ledger, tmp_path / "copy.db", Watcher(write))
 
     assert (20, 0) == (count(ledger, "more"), count(tmp_path / "copy.db", "more"))
     assert sorted(set(steps)) == steps
@@ -171,11 +184,11 @@ def test_name_that_is_taken_meanwhile_is_left_alone(ledger, tmp_path):
     folder = tmp_path / "copies"
     folder.mkdir()
 
-    def taken_meanwhile(pages, total):
+    def taken_meanwhile(pages):
         (folder / "copy.db").write_text("the other one")
 
     with pytest.raises(ConfigError, match="File exists"):
-        back_up(ledger, folder / "copy.db", taken_meanwhile, b"x" * 40)
+        back_up(ledger, folder / "copy.db", Watcher(taken_meanwhile), b"x" * 40)
     assert (["copy.db"], "the other one") == (names(folder), (folder / "copy.db").read_text())
 
 
@@ -186,11 +199,11 @@ def test_copy_that_breaks_off_leaves_nothing(ledger, tmp_path):
     folder = tmp_path / "copies"
     folder.mkdir()
 
-    def interrupted(pages, total):
+    def interrupted(pages):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        back_up(ledger, folder / "copy.db", interrupted, b"x" * 40)
+        back_up(ledger, folder / "copy.db", Watcher(interrupted), b"x" * 40)
     assert [] == names(folder)
 
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,11 @@ from service.errors import ConfigError
 from service.ledger.sqlite import as_it_is
 from service.ledger.verify import Report, verify
 from service.ledger.versions import is_head
+from service.progress import Progress
 
 _PAGES_AT_ONCE = 256
 """A mebibyte, as SQLite's pages are 4 KiB."""
 _PAUSE_S_MAX = 0.1
-
-Progress = Callable[[int, int], None]
-"""Told how many pages are copied, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,7 @@ def back_up(source: Path, target: Path, progress: Progress, companion: bytes | N
     Copy a ledger of any version to a file that only its owner may read.
 
     Args:
+        progress: Told how many pages are copied.
         target: Must not be there yet; has this name once it is whole and on disk.
         companion: Put beside it under the same name and ``.pepper``, and there first.
 
@@ -65,7 +64,8 @@ def back_up(source: Path, target: Path, progress: Progress, companion: bytes | N
     try:
         with _unnamed(target) as unnamed:
             _copy(source, unnamed, progress)
-            faults, report = _prove(unnamed)
+            progress.tell(0, 0, doing="proving rows of the copy")
+            faults, report = _prove(unnamed, progress)
             size = unnamed.stat().st_size
             if companion is not None:
                 _write_beside(beside, companion)
@@ -108,7 +108,7 @@ def _copy(source: Path, unnamed: Path, progress: Progress) -> None:
         def step(status: int, remaining: int, total: int) -> None:
             nonlocal began_s
             os.fdatasync(file.fileno())  # Piece by piece: one sync of all of it would hold up the server's.
-            progress(total - remaining, total)
+            progress.tell(total - remaining, total)
             if remaining:
                 time.sleep(min(time.monotonic() - began_s, _PAUSE_S_MAX))
             began_s = time.monotonic()
@@ -120,7 +120,7 @@ def _copy(source: Path, unnamed: Path, progress: Progress) -> None:
         os.fsync(file.fileno())
 
 
-def _prove(path: Path) -> tuple[tuple[str, ...], Report | None]:
+def _prove(path: Path, progress: Progress) -> tuple[tuple[str, ...], Report | None]:
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
 
@@ -129,7 +129,7 @@ def _prove(path: Path) -> tuple[tuple[str, ...], Report | None]:
         with engine.connect() as connection:
             found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
             faults = tuple(found) if found != ["ok"] else ()
-            return faults, (None if faults or not is_head(connection) else verify(connection))
+            return faults, (None if faults or not is_head(connection) else verify(connection, progress.tell))
     finally:
         engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Back up a service's record under load, restore it elsewhere, and see whether anything that was confirmed before is missing.
+"""Back up a service under load, restore it elsewhere, and see whether anything that was confirmed before is missing.
 
 What is run is what ``docs/operating.md`` says: ``internal-orderbook ledger backup`` or ``pg_dump``, a new folder or
 database, ``ledger verify``, and a service that is started there and knows the same keys.
