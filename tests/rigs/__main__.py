@@ -19,6 +19,7 @@ from service import logs
 from tests.rigs.backup import backup
 from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
+from tests.rigs.growth import growth
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
@@ -57,6 +58,8 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "restarts postgresql": lambda folder: restarts(folder, 10),
     "backup sqlite": lambda folder: backup("sqlite", folder),
     "backup postgresql": lambda folder: backup("postgresql", folder),
+    "growth sqlite": lambda folder: growth("sqlite", folder),
+    "growth postgresql": lambda folder: growth("postgresql", folder),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
     "canaries sqlite": lambda folder: canaries("sqlite", folder),
