@@ -164,7 +164,7 @@ async def _command(folder: Path, url: str, *words: str, settings: Path) -> int:
     kind = "postgresql" if url.startswith("postgresql") else "sqlite"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IOB_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", *words, "--settings", str(settings / "settings.toml")),
+        *("nice", "-n", "10", sys.executable, "-m", "service", *words, "--settings", str(settings / "settings.toml")),
         env=environment | _secrets(kind) | {"IOB_LEDGER__URL": url},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from tests.rigs.ledgers import Database, database
 from tests.rigs.whole_service import Service
 
 VENUES = ("kraken", "okx", "binance", "bybit", "bitstamp", "coinbaseexchange")
-TIMES, IDLE_S, WATCHED_S = 2_000, 120.0, 66.0
+TIMES, IDLE_S, WATCHED_S = 1_000, 60.0, 66.0
 SMALL, LARGE = "0.01", "4"
 _AT_ONCE = 8
 _AS_SHIPPED = {"IOB_LIQUIDITY__TAKEN": "shared", "IOB_LIQUIDITY__TAKEN_HALF_LIFE_MS": "1000"}
