@@ -55,6 +55,7 @@ from service.ledger.protocol import Ledger
 from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
+from service.notifying import notifying
 from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
@@ -379,6 +380,8 @@ async def serve(
     """
     Run the service until SIGTERM or SIGINT, or until its terminal is gone; SIGHUP otherwise reads the settings again.
 
+    Whoever started it as systemd does is told that it is ready, alive and stopping.
+
     Args:
         started: Told the address once there is one; an awaitable result is awaited beside the service.
         read: Gives the settings anew, as ``Switching`` wants it.
@@ -400,7 +403,8 @@ async def serve(
         if started is not None:
             result = started(address)
             task = asyncio.ensure_future(result) if asyncio.iscoroutine(result) else None
-        await stop.wait()
+        async with notifying(env):
+            await stop.wait()
         if task is not None:
             task.cancel()
     log.info("service.stopped")
