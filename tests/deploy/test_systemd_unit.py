@@ -1,4 +1,4 @@
-"""The shipped systemd unit: systemd has nothing to say about it, and it is closed to all that the service does not need."""
+"""The shipped systemd unit: systemd finds no fault with it, and it is closed to what the service does not need."""
 
 from __future__ import annotations
 
