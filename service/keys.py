@@ -342,7 +342,10 @@ def load_pepper(env: Mapping[str, str], ledger: Path | None) -> Pepper:
     if given:
         return Pepper(_long_enough(given, "IOB_PEPPER"))
     if file:
-        return Pepper(_read(Path(file), "IOB_PEPPER_FILE"))
+        # What systemd hands over is for us alone, by an ACL, whose mask the mode shows as if it were a group's.
+        credentials = env.get("CREDENTIALS_DIRECTORY")
+        closed = bool(credentials) and Path(file).parent == Path(str(credentials))
+        return Pepper(_read(Path(file), "IOB_PEPPER_FILE", closed=closed))
     if ledger is None:
         raise ConfigError(["IOB_PEPPER or IOB_PEPPER_FILE must be set: every process of this ledger needs the same"])
     beside = _beside(ledger)
@@ -389,9 +392,9 @@ def _write_new(path: Path, secret: bytes) -> None:
         unnamed.unlink(missing_ok=True)
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(path: Path, name: str, *, closed: bool = False) -> bytes:
     try:
-        open_to_others = path.stat().st_mode & 0o077
+        open_to_others = not closed and path.stat().st_mode & 0o077
         secret = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError([f"{name}: {path} cannot be read: {error.strerror}"]) from error

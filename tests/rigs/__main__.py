@@ -19,6 +19,7 @@ from service import logs
 from tests.rigs.backup import backup
 from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
+from tests.rigs.dockerfile import dockerfile
 from tests.rigs.growth import growth
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
@@ -74,6 +75,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,
+    "dockerfile": dockerfile,
     "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 
