@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.command_line import EXIT_REFUSED, EXIT_USAGE, load, say
@@ -40,12 +41,19 @@ def add_keeping(commands: Any, common: argparse.ArgumentParser) -> None:
     revoke.add_argument("id", type=_key_id, help=_ID_HELP)
     revoke.set_defaults(run=_keys_revoke)
 
-    ledger = commands.add_parser("ledger", help="prove the record").add_subparsers(required=True, metavar="VERB")
+    ledger = commands.add_parser("ledger", help="prove the record, and copy it").add_subparsers(
+        required=True, metavar="VERB"
+    )
     verify = ledger.add_parser(
         "verify", parents=[common], help="the chain unbroken, every balance the sum of its entries"
     )
     verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
     verify.set_defaults(run=_ledger_verify)
+    backup = ledger.add_parser(
+        "backup", parents=[common], help="copy a SQLite ledger, whether or not a server runs, and prove the copy"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="where to; it must not be there yet")
+    backup.set_defaults(run=_ledger_backup)
 
 
 def _add_create(create: argparse.ArgumentParser) -> None:
@@ -211,8 +219,57 @@ def _ledger_verify(options: argparse.Namespace) -> int:
     else:
         with reading_ledger(settings) as connection, progress("verifying the record", unit="rows") as shown:
             report = verify(connection, shown.tell)
+    return _tell(report)
+
+
+def _tell(report: Report) -> int:
+    """Print what a proof has found; give the exit status."""
     for fault in report.faults:
         print(fault)
     counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
     say(f"{counted}; the journal's head is {report.head[0]} {report.head[1].hex()}")
     return EXIT_REFUSED if report.faults else 0
+
+
+def _ledger_backup(options: argparse.Namespace) -> int:
+    settings = load(options)
+    from service.keys import own_pepper
+    from service.ledger.backup import back_up
+    from service.ledger.opening import ledger_path
+
+    path = ledger_path(settings)
+    if path is None:
+        from service.ledger import postgres
+
+        say(_BY_PG_DUMP.format(address=postgres.shown(settings.ledger.url), file=options.file))
+        return EXIT_USAGE
+    pepper = own_pepper(os.environ, path)
+    with progress("copying pages of the record") as shown:
+        backup = back_up(path, options.file, shown, pepper)
+    say(f"{backup.path}: the ledger, {_megabytes(backup.size)}")
+    if pepper is not None:
+        say(f"{backup.path}.pepper: the pepper, without which no key works; keep both, and show them to nobody")
+    elif os.environ.get("IOB_PEPPER", "").strip() or os.environ.get("IOB_PEPPER_FILE"):
+        say("the pepper is not in it: it was given by the environment, and without it no key works; keep it as well")
+    else:
+        say(f"no pepper lies beside {path}: if the service is given one, keep that as well; without it no key works")
+    for fault in backup.faults:
+        print(fault)
+    if backup.faults:
+        return EXIT_REFUSED
+    if backup.report is None:
+        say("another version of this service made the ledger; only that can prove the copy (ledger verify)")
+        return 0
+    return _tell(backup.report)
+
+
+_BY_PG_DUMP = """ledger.url is a PostgreSQL database, which PostgreSQL's own tools copy while the service runs:
+  umask 077 && pg_dump --format=custom --file={file} --dbname={address}
+and bring back to an empty one:
+  pg_restore --exit-on-error --single-transaction --no-owner --dbname={address} {file}
+The user's name goes into PGUSER and the password into a file that PGPASSFILE names, not into the command.
+Keep the pepper (IOB_PEPPER or IOB_PEPPER_FILE) as well: without it no key works. See docs/operating.md."""
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
