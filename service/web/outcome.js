@@ -28,7 +28,7 @@ function Fill({ execution, requestId, replayed }) {
     <dl class="facts">
       <div><dt>${side === "buy" ? "Paid" : "Received"}</dt><dd><${Amount} value=${total} unit=${quote} /></dd></div>
       <div><dt>All in</dt><dd><${Amount} value=${all_in_price} /></dd></div>
-      <div><dt>Worse than quoted by</dt><dd><${Amount} value=${versus_quote_bps} unit="bps" faintAfter=${4} /></dd></div>
+      <div><dt>Versus the quote</dt><dd><${VersusQuote} bps=${versus_quote_bps} /></dd></div>
     </dl>
     <table class="balances" aria-label="Balances around the fill">
       <tbody>
@@ -44,6 +44,14 @@ function Fill({ execution, requestId, replayed }) {
     </table>
     <p class="note">${replayed ? "It was on record already. " : ""}${requestId ? `Request ${requestId}` : ""}</p>
   </div>`;
+}
+
+/** How much worse, or better, than quoted. */
+export function VersusQuote({ bps }) {
+  if (bps === null) return "–";
+  if (/^-?0(\.0*)?$/.test(bps)) return "as quoted";
+  const better = bps.startsWith("-");
+  return html`<${Amount} value=${better ? bps.slice(1) : bps} unit=${`bps ${better ? "better" : "worse"}`} faintAfter=${4} />`;
 }
 
 function Unknown({ problem }) {

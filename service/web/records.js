@@ -6,6 +6,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import * as desk from "./desk.js";
+import { VersusQuote } from "./outcome.js";
 import { colourOf } from "./palette.js";
 import { ageWords, codeWords, timeWords } from "./words.js";
 import { Amount, html, Panel, Venue } from "./ui.js";
@@ -106,7 +107,7 @@ function DetailsOf({ one, close }) {
       ${fact("Filled", html`<${Amount} value=${one.filled_quantity} unit=${base} faintAfter=${8} />`)}
       ${fact("Average", html`<${Amount} value=${one.average_price} />`)}
       ${fact("All in", html`<${Amount} value=${one.all_in_price} />`)}
-      ${fact("Worse than quoted by", html`<${Amount} value=${one.versus_quote_bps} unit="bps" />`)}
+      ${fact("Versus the quote", html`<${VersusQuote} bps=${one.versus_quote_bps} />`)}
     </dl>
     <table class="costs" aria-label="Costs">
       <tbody>

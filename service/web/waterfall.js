@@ -32,6 +32,7 @@ export function Waterfall({ side, asset }) {
   return html`<figure class="waterfall" aria-label="Waterfall">
     <table>
       <caption class="unseen">From mid to the total</caption>
+      <colgroup><col class="step" /><col /><col class="money" /><col class="bps" /></colgroup>
       <thead class="unseen">
         <tr>
           <th scope="col">Step</th>
