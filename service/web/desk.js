@@ -14,6 +14,8 @@ const KEPT_MAX = 100;
 const ACCOUNT_EVERY_MS = 5_000;
 const REALISM_EVERY_MS = 5_000;
 const REALISM_WITHIN_MS = 90_000;
+const ASK_AGAIN_MS = 1_000;
+const REST_MS = 600;
 /** How many levels a side the ladder may show. */
 export const DEPTHS = [10, 25, 50, 100, 200];
 
@@ -37,6 +39,8 @@ export const quote = signal(null);
 export const quoteProblem = signal(null);
 /** The quote's time is over, and no other has come. */
 export const expired = signal(false);
+/** An order has just been answered: the second half of a double click is not another one. */
+export const resting = signal(false);
 /** What became of the latest order: {state: "sending" | "done" | "refused" | "unknown", …}. */
 export const outcome = signal(null);
 export const executions = signal([]);
@@ -107,18 +111,29 @@ function turnAway(detail) {
   });
 }
 
-/** The stream has authenticated, for the first time or again. */
+/** The stream has authenticated, for the first time or again: symbols may have changed meanwhile. */
 async function begin(told) {
   session.value = told;
-  if (!symbol.value) {
-    const answer = await tell(() => ask(key.value, "/v1/symbols"), () => {});
-    if (!answer || !session.value) return;
-    symbols.value = answer.body.symbols;
-    followAlways();
-    choose(hashSymbol() || symbols.value[0]?.symbol || "");
-  }
+  const answer = await untilTold(() => ask(key.value, "/v1/symbols"));
+  if (!answer) return;
+  const served = answer.body.symbols;
+  const first = symbols.value.length === 0;
+  symbols.value = served;
+  if (first) followAlways();
+  if (!served.some((one) => one.symbol === symbol.value)) choose(hashSymbol() || served[0]?.symbol || "");
   refreshAccount();
   loadExecutions();
+}
+
+/** Ask until there is an answer; gives null once the stream it is for is another one, or none. */
+async function untilTold(asking) {
+  for (const mine = stream; mine && mine === stream; ) {
+    const answer = await tell(asking, () => {});
+    if (mine !== stream) return null;
+    if (answer) return answer;
+    await new Promise((done) => setTimeout(done, ASK_AGAIN_MS));
+  }
+  return null;
 }
 
 function followAlways() {
@@ -232,6 +247,7 @@ export const executable = () =>
   may("execute") &&
   connection.value.state === "live" &&
   outcome.value?.state !== "sending" &&
+  !resting.value &&
   quote.value !== null &&
   !expired.value &&
   remainingMs(quote.value) > 0;
@@ -269,6 +285,8 @@ async function send(sent) {
     else if (error.body.execution_state === "unknown") outcome.value = { state: "unknown", order: sent, problem: error.body };
     else outcome.value = { state: "refused", order: sent, problem: error.body };
   }
+  resting.value = true;
+  setTimeout(() => (resting.value = false), REST_MS);
   refreshAccount();
   loadExecutions();
 }

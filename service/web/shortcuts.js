@@ -37,6 +37,7 @@ function press(event) {
     desk.executeShown();
     return;
   }
+  if (event.key === "Enter" && typing(event.target) && event.target.closest(".ticket form")) desk.followQuote();
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape" && typing(event.target)) event.target.blur();
   if (typing(event.target)) return;

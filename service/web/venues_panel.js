@@ -12,15 +12,20 @@ const TRANSPORTS = { poll: "polled", stream: "streamed", replay: "replayed" };
 
 /** All venues of the settings. */
 export function VenuesPanel() {
-  const all = desk.venues.value;
+  const all = desk.venues.value.length ? desk.venues.value : expected();
   const counted = all.filter((venue) => standing(venue).state === "live").length;
-  const aside = html`<p class="note">${all.length ? `${counted} of ${all.length} live for ${desk.symbol.value}` : ""}</p>`;
+  const aside = html`<p class="note">${desk.venues.value.length ? `${counted} of ${all.length} live for ${desk.symbol.value}` : "waiting for word of them …"}</p>`;
   return html`<${Panel} name="venues" title="Venues" aside=${aside}>
     <ul aria-label="Venues" class="lamps">
       ${all.map((venue) => html`<${Lamp} key=${venue.venue} venue=${venue} />`)}
-      ${all.length === 0 && html`<li class="empty">Waiting for word of the venues …</li>`}
     </ul>
   <//>`;
+}
+
+/** The venues that symbols name, before the first word of how they are. */
+function expected() {
+  const names = new Set(desk.symbols.value.flatMap((one) => one.venues.map(({ venue }) => venue)));
+  return [...names].map((venue) => ({ venue, enabled: true, state: "unknown", reason: null, transport: "", symbols: [] }));
 }
 
 /** How a venue stands with the symbol that is looked at, or on the whole where it does not trade it. */
@@ -33,7 +38,7 @@ function standing(venue) {
 function Lamp({ venue }) {
   const { state, reason, age_ms } = standing(venue);
   const why = state === "off" ? "switched off" : reason ?? (venue.transport === "poll" ? venue.reason : null);
-  const ages = age_ms === null ? "–" : ageWords(age_ms);
+  const ages = age_ms === null || age_ms === undefined ? "–" : ageWords(age_ms);
   return html`<li data-venue=${venue.venue} data-state=${state} class=${`lamp ${state}`}>
     <span class="shape" aria-hidden="true">${SHAPES[state] ?? "○"}</span>
     <${Venue} name=${venue.venue} colour=${colourOf(venue.venue)} />
