@@ -38,7 +38,6 @@ export class DepthChart {
     this.later = 0;
     this.build();
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(root);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
   }
 
   size() {
@@ -72,7 +71,7 @@ export class DepthChart {
     this.plot = new uPlot(
       {
         ...this.size(),
-        padding: [8, 8, 0, 0],
+        padding: [8, 24, 0, 0],
         legend: { show: false },
         cursor: { show: true, points: { show: false }, drag: { x: false, y: false } },
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, high || 1] } },

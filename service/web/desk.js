@@ -11,6 +11,7 @@ import { Stream } from "./stream.js";
 
 const KEY = "iob.key";
 const KEPT_MAX = 100;
+const PAGE = 20;
 const ACCOUNT_EVERY_MS = 5_000;
 const REALISM_EVERY_MS = 5_000;
 const REALISM_WITHIN_MS = 90_000;
@@ -313,7 +314,7 @@ export async function refreshAccount() {
 
 async function loadExecutions() {
   if (!may("account")) return;
-  const asking = () => ask(key.value, "/v1/executions?limit=50");
+  const asking = () => ask(key.value, `/v1/executions?limit=${PAGE}`);
   const answer = await tell(asking, (detail) => (executionsProblem.value = detail));
   if (answer && session.value) keep(answer.body.executions);
 }

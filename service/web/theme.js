@@ -12,8 +12,9 @@ export const theme = signal("light");
 
 function apply() {
   const chosen = localStorage.getItem(KEPT);
-  theme.value = chosen ?? (dark.matches ? "dark" : "light");
-  document.documentElement.dataset.theme = theme.value;
+  const shown = chosen ?? (dark.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = shown; // Before anybody looks at colours.
+  theme.value = shown;
 }
 
 /** Change to the other one; the machine's own is followed again once it is chosen. */
