@@ -14,7 +14,7 @@ const KEPT_MAX = 100;
 const PAGE = 20;
 const ACCOUNT_EVERY_MS = 5_000;
 const REALISM_EVERY_MS = 5_000;
-const REALISM_WITHIN_MS = 90_000;
+const PENDING_AT_ONCE = 3;
 const ASK_AGAIN_MS = 1_000;
 const REST_MS = 600;
 /** How many levels a side the ladder may show. */
@@ -289,7 +289,6 @@ async function send(sent) {
   resting.value = true;
   setTimeout(() => (resting.value = false), REST_MS);
   refreshAccount();
-  loadExecutions();
 }
 
 /** Ask, and turn the person away where the key is no longer good. */
@@ -335,13 +334,18 @@ function keep(found) {
   executions.value = all.slice(0, KEPT_MAX);
 }
 
+/** See whether what the books showed after fills is known by now; the oldest are first. */
+async function lookAtFills() {
+  const pending = executions.value.filter(({ status, realism }) => status !== "rejected" && (realism?.pending ?? true));
+  for (const { execution_id } of pending.slice(-PENDING_AT_ONCE)) {
+    const answer = await tell(() => ask(key.value, `/v1/executions/${execution_id}`), () => {});
+    if (!answer || !session.value) return;
+    if (!answer.body.realism.pending) keep([answer.body]);
+  }
+}
+
 const visible = () => document.visibilityState === "visible" && session.value && connection.value.state === "live";
 
 setInterval(() => visible() && refreshAccount(), ACCOUNT_EVERY_MS);
-setInterval(() => {
-  const since = Date.now() - REALISM_WITHIN_MS;
-  const pending = ({ status, realism, executed_at }) =>
-    status !== "rejected" && (realism?.pending ?? true) && Date.parse(executed_at) > since;
-  if (visible() && executions.value.some(pending)) loadExecutions();
-}, REALISM_EVERY_MS);
+setInterval(() => visible() && lookAtFills(), REALISM_EVERY_MS);
 document.addEventListener("visibilitychange", () => visible() && refreshAccount());
