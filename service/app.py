@@ -60,6 +60,7 @@ from service.metrics.exposition import METRICS, Metrics, watch_loop
 from service.metrics.instruments import Instruments
 from service.metrics.readings import House
 from service.notifying import notifying
+from service.progress import progress
 from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
@@ -404,9 +405,14 @@ def _feeds(settings: Settings, clock: Clock) -> tuple[Feeds | ReplayedFeeds, Clo
 
 async def _start(feeds: Feeds | ReplayedFeeds) -> None:
     try:
-        await feeds.start()
+        with progress(partial(_waiting_for, feeds)):
+            await feeds.start()
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
+
+
+def _waiting_for(feeds: Feeds | ReplayedFeeds) -> str:
+    return f"waiting for {', '.join(feeds.unheard())}" if isinstance(feeds, Feeds) else "starting the replay"
 
 
 async def _listen(runner: Runner, host: str, port: int, table: str = "service") -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.command_line import EXIT_REFUSED, load, say
 from service.errors import ConfigError
+from service.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,6 +207,7 @@ def _run(options: argparse.Namespace, ask: _Ask, show: _Show, *, patient: bool =
 
     retries = Retries(WITHIN_S, WITHIN_S, attempts_max=None if patient else 1, notice=_notice)
     url = _address(options)
+    waiting = "waiting for the outcome" if patient else "waiting for the answer"
     try:
         client = OrderBookClient(url, _api_key(options.key_file), retries=retries)
     except ValueError as error:
@@ -216,7 +218,8 @@ def _run(options: argparse.Namespace, ask: _Ask, show: _Show, *, patient: bool =
             return await ask(client)
 
     try:
-        found = asyncio.run(answers())
+        with progress(f"{waiting} of {url}", silent=options.json):
+            found = asyncio.run(answers())
     except OrderBookError as error:
         return _refused(error, as_json=options.json)
     if options.json:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from service import logs
+from tests.rigs.backup import backup
 from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
 from tests.rigs.dockerfile import dockerfile
+from tests.rigs.growth import growth
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
@@ -56,6 +58,10 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "disk full sqlite": lambda folder: outage("sqlite", folder, "disk full", 10),
     "cut at commit postgresql": lambda folder: cut_at_commit(folder, 180),
     "restarts postgresql": lambda folder: restarts(folder, 10),
+    "backup sqlite": lambda folder: backup("sqlite", folder),
+    "backup postgresql": lambda folder: backup("postgresql", folder),
+    "growth sqlite": lambda folder: growth("sqlite", folder),
+    "growth postgresql": lambda folder: growth("postgresql", folder),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
     "canaries sqlite": lambda folder: canaries("sqlite", folder),
