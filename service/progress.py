@@ -115,7 +115,7 @@ def _draw(told: Progress, stream: TextIO, over: threading.Event) -> None:
     wait_s = SHOWN_AFTER_S
     while not over.wait(wait_s):
         try:
-            width = os.get_terminal_size(stream.fileno()).columns
+            width = os.get_terminal_size(stream.fileno()).columns or 80  # Some terminals do not know their size.
             stream.write(f"\r{told.line(width)}{_WIPE}\r")
             stream.flush()
         except (OSError, ValueError):
