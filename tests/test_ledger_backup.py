@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 import stat
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +193,26 @@ def test_name_that_is_taken_meanwhile_is_left_alone(ledger, tmp_path):
     with pytest.raises(ConfigError, match="File exists"):
         back_up(ledger, folder / "copy.db", Watcher(taken_meanwhile), b"x" * 40)
     assert (["copy.db"], "the other one") == (names(folder), (folder / "copy.db").read_text())
+
+
+def test_backup_goes_to_a_file_system_without_links_as_well(ledger, tmp_path, monkeypatch):
+    """
+    A share or a stick may know no second name for a file; the copy has its one name there all the same.
+    """
+
+    def no_links(path, other):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+
+    back_up(ledger, folder / "copy.db", Watcher(lambda pages: None))
+    assert ["copy.db"] == names(folder)
+
+    with pytest.raises(ConfigError, match="File exists"):
+        back_up(ledger, folder / "other.db", Watcher(lambda pages: (folder / "other.db").touch()))
+    assert (["copy.db", "other.db"], 0) == (names(folder), (folder / "other.db").stat().st_size)
 
 
 def test_copy_that_breaks_off_leaves_nothing(ledger, tmp_path):

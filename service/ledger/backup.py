@@ -6,6 +6,7 @@ what is committed meanwhile neither gets into it nor makes it begin anew.  Reade
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -147,9 +148,9 @@ def _name(unnamed: Path, target: Path) -> None:
         target.hardlink_to(unnamed)
     except FileExistsError:
         raise
-    except OSError:  # A file system without links, as those of shares and of sticks.
-        if target.exists():
-            raise
+    except OSError as error:  # A file system without links, as those of shares and of sticks.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         unnamed.rename(target)
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

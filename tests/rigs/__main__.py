@@ -27,6 +27,7 @@ from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.overload import overload
 from tests.rigs.power_cut import power_cut
+from tests.rigs.prometheus import prometheus
 from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
@@ -75,6 +76,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "venue faults": venue_faults,
     "slow connections": slow_connections_of_service,
     "soak": soak,
+    "prometheus": prometheus,
     "dockerfile": dockerfile,
     "schemathesis": lambda folder: schemathesis(folder, 100),
 }

@@ -65,9 +65,10 @@ async def backup(
                 began_s = time.monotonic()
                 copy = await _back_up(kind, made.url, home, careless)
                 took_s = time.monotonic() - began_s
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(steady_s)
             steady = [one for one in clients.heard[:before] if one.asked_at_s > began_s - steady_s]
             during = [one for one in clients.heard if began_s <= one.asked_at_s <= began_s + took_s]
+            later = [one for one in clients.heard if one.asked_at_s > began_s + took_s]
         size = copy.stat().st_size
         await _restore(kind, copy, elsewhere, restored_url)
         restored = _service(kind, restored_url, elsewhere, simulator.base_url)
@@ -87,6 +88,7 @@ async def backup(
         "backup_s": round(took_s, 2),
         "before_ms": _spread(steady),
         "meanwhile_ms": _spread(during),
+        "afterwards_ms": _spread(later),
     }
 
 

@@ -28,11 +28,13 @@ _AS_SHIPPED = {"IOB_LIQUIDITY__TAKEN": "shared", "IOB_LIQUIDITY__TAKEN_HALF_LIFE
 """Taken liquidity is written down as well; it comes back soon, so that orders go on being filled."""
 
 
-async def growth(kind: str, folder: Path, times: int = TIMES, idle_s: float = IDLE_S) -> dict[str, Any]:
+async def growth(
+    kind: str, folder: Path, times: int = TIMES, idle_s: float = IDLE_S, watched_s: float = WATCHED_S
+) -> dict[str, Any]:
     """Do each thing *times* times on a whole service; give figures, with ``ok``."""
     with run_in_thread() as simulator, database(kind, folder) as made:
         async with Service(made.url, folder, simulator.base_url, VENUES, env=_AS_SHIPPED) as service:
-            counted = _Counted(made, service.address, times)
+            counted = _Counted(made, service.address, times, watched_s)
             figures: dict[str, Any] = {"empty_kb": _size(made) // 1_000}
             figures["small"] = await counted.executions(SMALL)
             figures["large"] = await counted.executions(LARGE)
@@ -46,8 +48,8 @@ async def growth(kind: str, folder: Path, times: int = TIMES, idle_s: float = ID
 class _Counted:
     """Things done, and what a record has grown by."""
 
-    def __init__(self, made: Database, address: str, times: int) -> None:
-        self._made, self._address, self._times = made, address, times
+    def __init__(self, made: Database, address: str, times: int, watched_s: float) -> None:
+        self._made, self._address, self._times, self._watched_s = made, address, times, watched_s
         self._keys = list(made.keys.values())
 
     async def executions(self, quantity: str) -> dict[str, float]:
@@ -59,7 +61,7 @@ class _Counted:
             await self._post(session, "/execute", n, order | {"client_order_id": str(uuid4())})
 
         await self._each(one)
-        await asyncio.sleep(WATCHED_S)
+        await asyncio.sleep(self._watched_s)
         executions, fills, size = (after - was for was, after in zip(before, self._state(), strict=True))
         return {
             "executions": executions,

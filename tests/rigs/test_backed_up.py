@@ -1,10 +1,11 @@
-"""A backup that is taken under load holds all that was confirmed before it began."""
+"""A backup that is taken under load holds all that was confirmed before it began; and how fast a record grows."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.rigs.backup import backup
+from tests.rigs.growth import growth
 
 SHORTENED = {"filling_s": 2.0, "steady_s": 2.0}
 
@@ -19,6 +20,19 @@ async def test_restored_backup_has_every_confirmed_execution_and_trades_on(run, 
 
     assert figures["ok"], str(figures)
     assert figures["confirmed_before"] > 0 < figures["confirmed_meanwhile"]
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_more_fills_take_more_of_the_record(run, kind):
+    """
+    An order that reaches deep is larger on record than one that is filled at the top.
+    """
+    figures = await run(growth, kind=kind, times=40, idle_s=0.0, watched_s=0.0)
+
+    assert figures["ok"], str(figures)
+    assert figures["small"]["fills_each"] < figures["large"]["fills_each"], str(figures)
+    assert figures["small"]["bytes_each"] < figures["large"]["bytes_each"], str(figures)
 
 
 @pytest.mark.broken_copy
