@@ -279,16 +279,30 @@ async function send(sent) {
   const again = (attempt) => (outcome.value = { state: "sending", order: sent, attempt });
   try {
     const { body, requestId, replayed } = await execute(key.value, sent, again);
+    remember(body.execution_id, requestId);
     outcome.value = { state: "done", order: sent, execution: body, requestId, replayed };
   } catch (error) {
     if (!(error instanceof Problem)) outcome.value = { state: "unknown", order: sent, problem: null };
     else if (error.body.code === "unauthenticated") turnAway(error.body.detail);
     else if (error.body.execution_state === "unknown") outcome.value = { state: "unknown", order: sent, problem: error.body };
-    else outcome.value = { state: "refused", order: sent, problem: error.body };
+    else {
+      remember(error.body.execution_id, error.body.request_id);
+      outcome.value = { state: "refused", order: sent, problem: error.body };
+    }
   }
   resting.value = true;
   setTimeout(() => (resting.value = false), REST_MS);
   refreshAccount();
+}
+
+/** Under which request of this tab an execution came on record, where that is known. */
+export const requestOf = ({ execution_id, request_id }) => request_id ?? requests.get(execution_id) ?? null;
+const requests = new Map();
+
+function remember(executionId, requestId) {
+  if (!executionId || !requestId) return;
+  requests.set(executionId, requestId);
+  if (requests.size > KEPT_MAX) requests.delete(requests.keys().next().value);
 }
 
 /** Ask, and turn the person away where the key is no longer good. */

@@ -146,6 +146,7 @@ function DetailsOf({ one, close }) {
     </div>
     <dl class="ids">
       ${fact("Execution", one.execution_id)} ${fact("Your order", one.client_order_id)} ${fact("At", one.executed_at)}
+      ${desk.requestOf(one) && fact("Request", desk.requestOf(one))}
       ${fact("Prices", `${one.market_data}, ${one.execution} execution`)}
     </dl>
   </div>`;

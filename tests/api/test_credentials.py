@@ -39,6 +39,7 @@ ROUTES = [
     ("POST", "/v1/admin/reload", "admin"),
     ("POST", "/v1/admin/venues/kraken/enable", "admin"),
     ("POST", "/v1/admin/venues/kraken/disable", "admin"),
+    ("GET", "/metrics", "admin"),
 ]
 OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js", "/", "/web/main.js"]
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
