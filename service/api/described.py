@@ -52,8 +52,8 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "traceparent": {
         "in": "header",
         "schema": {"type": "string"},
-        "description": "Your place in a trace (W3C Trace Context): its ids are on the log's lines of this request, and the "
-        "trace's in the ledger. Anything else is passed over.",
+        "description": "Your place in a trace (W3C Trace Context): its ids are on the log's lines of this request, and "
+        "the trace's in the ledger. Anything else is passed over.",
     },
     "Idempotency-Key": {
         "in": "header",
