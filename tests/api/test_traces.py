@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +128,30 @@ async def test_failed_request_says_its_trace(house, monkeypatch):
 
     assert 500 == reply.status
     assert [FOUND, FOUND] == [ids(line) for line in house.lines()]
+
+
+async def test_what_a_request_began_is_not_its_when_it_is_over(house, monkeypatch):
+    """
+    A task that goes on after its request's answer logs for nobody, as it would without that request.
+    """
+    quote, over, begun = house.desk.quote, asyncio.Event(), []
+
+    async def go_on():
+        await over.wait()
+        structlog.get_logger().warning("venues.late", venues=["okx"])
+
+    def begin(*asked):
+        begun.append(asyncio.create_task(go_on()))
+        return quote(*asked)
+
+    monkeypatch.setattr(house.desk, "quote", begin)
+    await house.quote(headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+    over.set()
+    await begun[0]
+
+    request, late = house.lines()
+    assert (FOUND, NONE) == (ids(request), ids(late))
+    assert "request_id" not in late
 
 
 async def test_stream_says_its_trace_when_it_ends(house):

@@ -78,7 +78,6 @@ WANTED_IN_FULL = WANTED | {
     "venue.request_failed",
     "venue.stale",
     "venue.suspect",
-    "venue.warming",
 }
 
 
