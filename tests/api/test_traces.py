@@ -10,6 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.stream_topics import BookTopic
 from service.ledger import schema
 from service.ledger.verify import verify
 from service.tracing import read_traceparent
@@ -164,6 +165,21 @@ async def test_stream_says_its_trace_when_it_ends(house):
     await reaches(lambda: house.lines("request"))
 
     assert FOUND == ids(house.lines("request")[0])
+
+
+async def test_bug_of_a_channel_is_not_its_first_follower_s(house, monkeypatch):
+    """
+    What all followers of a channel are told is worked out for all; that it fails is not laid at one's door.
+    """
+    monkeypatch.setattr(BookTopic, "look", lambda *_: 1 / 0)
+    headers = {"X-API-Key": house.keys["all"], "traceparent": f"00-{TRACE}-{SPAN}-01"}
+    async with house.client.session.ws_connect(f"{house.client.make_url('/v1/stream')}", headers=headers) as stream:
+        await stream.send_json({"op": "subscribe", "channel": "book", "symbol": "BTC/USDT"})
+        await reaches(lambda: house.lines("streams.failed"))
+
+    (failed,) = house.lines("streams.failed")
+    assert NONE == ids(failed)
+    assert "request_id" not in failed
 
 
 def journal(house):
