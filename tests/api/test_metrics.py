@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,7 +18,9 @@ from service.api.handlers import API
 from service.api.metrics_routes import metrics_app
 from service.api.server import ADMISSION
 from service.app import METRICS_ROOM
+from service.desk.keeper import KEEPER
 from service.desk.realism import Realism
+from service.errors import Unavailable
 from service.metrics.catalogue import CATALOGUE
 from service.metrics.exposition import METRICS
 from tests.api.conftest import LADDERS, Server
@@ -431,6 +434,23 @@ async def test_record_that_fails_is_down_until_it_works(house):
     assert (1, 0) == (found["iob_ledger_up{}"], found["iob_ledger_queue_length{}"])
     assert commits < found["iob_ledger_commit_duration_seconds_count{}"]
     assert found["iob_ledger_commit_duration_seconds_count{}"] == found["iob_ledger_batch_size_count{}"]
+
+
+async def test_record_that_failed_is_tried_while_nobody_orders(house, monkeypatch):
+    """
+    Nothing but the keeper writes, and within its next try the record is known to be back.
+    """
+    monkeypatch.setattr("service.desk.keeper.PROBE_EVERY_S", 0.02)
+
+    def full(connection):
+        raise sa.exc.OperationalError("INSERT", {}, OSError("no space left"))
+
+    with pytest.raises(Unavailable):
+        await house.ledger.real._write(full)
+    assert 0 == await value(house, "iob_ledger_up")
+    async with house.app[KEEPER].keeping(house.ring):
+        await until(lambda: house.ledger.real.up)
+    assert 1 == await value(house, "iob_ledger_up")
 
 
 async def test_loop_that_is_held_up_is_seen(house):
