@@ -28,22 +28,10 @@ from tests.api.streaming import streaming
 from tests.api.test_connections import connected, until, wire
 from tests.api.test_reload_routes import reload
 from tests.api.test_shedding import PLAIN, overloaded  # noqa: F401
+from tests.exposed import samples, series
 from tests.tools import tool
 
 STATES = ("warming", "live", "stale", "suspect", "down")
-
-
-def samples(text):
-    """Give the values by the series as Prometheus writes them, labels sorted."""
-    return {
-        series(sample.name, **sample.labels): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def series(name, **labels):
-    return name + "{" + ",".join(f"{label}={value}" for label, value in sorted(labels.items())) + "}"
 
 
 async def scraped(house):
