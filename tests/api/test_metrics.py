@@ -107,6 +107,7 @@ async def test_hostile_requests_make_no_series(house):
     # Those of the first scrape itself.
     assert {one for one in after - before if "route=/metrics" not in one} == set()
     assert all(len(one) < 150 for one in after)
+    assert not [one for one in after if "PROPFIND" in one]
 
 
 async def test_quotes_that_are_sent_away_unread_are_counted(house, overloaded):  # noqa: F811
