@@ -22,8 +22,8 @@ from bench.figures import ratios, show, spread
 from bench.http import CLIENTS, CONNECTIONS, Servers, order, question
 from bench.load import Load, load
 
-ROUNDS = 7
-SECONDS = 2.0
+ROUNDS, SECONDS = 25, 0.6
+"""Many short ones: what else the machine does is the same for neighbours."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "on": (),
     "without_metrics": ("no-metrics",),
