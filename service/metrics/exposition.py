@@ -89,7 +89,10 @@ class Metrics:
         ]
 
     async def counting(self, app: web.Application) -> AsyncIterator[None]:
-        """Have the record and the loop counted for as long as an application runs."""
+        """Have the routes, the record and the loop counted for as long as an application runs."""
+        for route in app.router.routes():
+            if route.resource is not None and route.method != "HEAD":
+                self.instruments.expect(route.method, route.resource.canonical)
         self._ledger.watch(self.instruments)
         task = asyncio.create_task(_watch_loop(self.instruments), name="loop lag")
         yield

@@ -48,6 +48,19 @@ async def value(house, name, **labels):
 # Requests
 
 
+async def test_errors_of_the_service_begin_at_0(house):
+    """
+    The first that ever happens is an increase: nobody has to have seen one before.
+    """
+    found = await scraped(house)
+    at_0 = [("GET", "/quote", "500", "internal_error"), ("POST", "/execute", "503", "outcome_unknown")]
+
+    for method, route, status, code in at_0:
+        assert 0 == found[series("iob_http_requests_total", method=method, route=route, status=status, code=code)]
+    assert 0 == found[series("iob_executions_total", symbol="ETH/USDT", side="sell", status="partially_filled")]
+    assert 0 == found[series("iob_rejections_total", code="risk_limit")]
+
+
 async def test_answers_are_counted_by_route_status_and_code(house):
     """
     A quote is a 200, a refusal bears its code, and what each took is in the route's histogram.
@@ -123,7 +136,7 @@ async def test_quotes_that_are_sent_away_unread_are_counted(house, overloaded): 
     found = await scraped(house)
 
     assert 3 == found["iob_http_requests_shed_total{}"]
-    assert not [one for one in found if "route=/quote" in one]
+    assert 0 == sum(count for one, count in found.items() if "route=/quote" in one)
 
 
 @pytest.mark.parametrize("house", [{"service": {"connections_per_address_max": 2}}], indirect=True)
@@ -206,7 +219,7 @@ async def test_orders_on_record_are_counted_once(house):
     def executions(status):
         return found.get(series("iob_executions_total", symbol="BTC/USDT", side="buy", status=status))
 
-    assert (1, 1, None) == (executions("filled"), executions("rejected"), executions("partially_filled"))
+    assert (1, 1, 0) == (executions("filled"), executions("rejected"), executions("partially_filled"))
     assert 1 == found[series("iob_rejections_total", code="insufficient_liquidity")]
     # 0.1 at 64009 of okx and the rest at the next best prices.
     notional = found[series("iob_executed_notional_total", symbol="BTC/USDT", side="buy")]
