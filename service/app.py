@@ -59,6 +59,8 @@ from service.market.view import MarketView
 from service.metrics.exposition import METRICS, Metrics
 from service.metrics.instruments import Instruments
 from service.metrics.readings import House
+from service.notifying import notifying
+from service.progress import progress
 from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
@@ -395,9 +397,14 @@ def _feeds(settings: Settings, clock: Clock) -> tuple[Feeds | ReplayedFeeds, Clo
 
 async def _start(feeds: Feeds | ReplayedFeeds) -> None:
     try:
-        await feeds.start()
+        with progress(partial(_waiting_for, feeds)):
+            await feeds.start()
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
+
+
+def _waiting_for(feeds: Feeds | ReplayedFeeds) -> str:
+    return f"waiting for {', '.join(feeds.unheard())}" if isinstance(feeds, Feeds) else "starting the replay"
 
 
 async def _listen(runner: Runner, host: str, port: int, table: str = "service") -> str:
@@ -418,6 +425,8 @@ async def serve(
 ) -> None:
     """
     Run the service until SIGTERM or SIGINT, or until its terminal is gone; SIGHUP otherwise reads the settings again.
+
+    Whoever started it as systemd does is told that it is ready, alive and stopping.
 
     Args:
         started: Told the address once there is one; an awaitable result is awaited beside the service.
@@ -440,7 +449,8 @@ async def serve(
         if started is not None:
             result = started(address)
             task = asyncio.ensure_future(result) if asyncio.iscoroutine(result) else None
-        await stop.wait()
+        async with notifying(env):
+            await stop.wait()
         if task is not None:
             task.cancel()
     log.info("service.stopped")
