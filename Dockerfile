@@ -15,7 +15,8 @@ RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
  && python -m compileall -q -j 0 /opt/venv/lib
 
 FROM python:3.13-slim-trixie
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin orderbook \
+RUN groupadd --gid 10001 orderbook \
+ && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin orderbook \
  && install -d -o orderbook -g orderbook -m 0700 /data \
  && install -d /etc/internal-orderbook
 COPY --from=build /opt/venv /opt/venv
@@ -25,7 +26,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     IOB_SERVICE__HOST=0.0.0.0 \
     IOB_LEDGER__URL=sqlite:////data/ledger.db
-USER orderbook
+USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engine, http, ledger, recording, steady, wire
+from bench import engine, http, ledger, observability, recording, steady, wire
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "engine": engine.run,
     "http": http.run,
     "ledger": ledger.run,
+    "observability": observability.run,
     "recording": recording.run,
     "steady": steady.run,
     "wire": wire.run,

@@ -1,6 +1,7 @@
 """Serve the API over simulated books, and a bare handler with an answer of the same size, from one loop.
 
-Prints the two ports and the key as one JSON line, and at the end how long the loop was held up.
+Prints the two ports and the key as one JSON line, and at the end how long the loop was held up.  With ``no-metrics``
+nothing is counted, with ``no-logs`` no request leaves a line: for measuring what that costs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from service.app import create_app
 from service.keys import KeyRing
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
+from service.metrics.instruments import Instruments
 from service.settings import Settings
 from tests.standing import StandingFeeds
 
@@ -40,6 +42,15 @@ BOOKS_PER_S = 20
 BOOKS_EACH = 50
 """Made beforehand for each venue, and shown in turn."""
 PROBE_S = 0.005
+
+
+class Uncounted(Instruments):
+    """Counts nothing."""
+
+    def answered(self, *told: object) -> None:
+        """Do nothing, like all of these."""
+
+    shed = connected = cut = quoted = realised = committed = commit_failed = recorded = woken = answered  # type: ignore[assignment]
 
 
 def simulated_board(market: SimulatedMarket, venues: list[str]) -> Board:
@@ -86,7 +97,7 @@ async def main() -> None:
         }
     )
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
-        logs.configure("json", "info", log)
+        logs.configure("json", "error" if "no-logs" in sys.argv else "info", log)
         ledger = SqliteLedger.open(Path(folder) / "ledger.db", "simulated", starting_balances(settings))
         ring = KeyRing(b"bench" * 8, "simulated")
         key, stored = ring.make("bench", ["quote", "execute", "account"], datetime.now(UTC))
@@ -94,7 +105,9 @@ async def main() -> None:
         board = simulated_board(market, venues)
         shown_ms = range(0, BOOKS_EACH * 1_000 * len(venues) // BOOKS_PER_S, 1_000 * len(venues) // BOOKS_PER_S)
         books = [simulated_book(market, venue, at_ms, 0) for at_ms in shown_ms for venue in venues]
-        app = create_app(settings, StandingFeeds.of(board, venues), ledger, ring, b"k" * 32, clock)
+        counted = Uncounted() if "no-metrics" in sys.argv else None
+        feeds = StandingFeeds.of(board, venues)
+        app = create_app(settings, feeds, ledger, ring, b"k" * 32, clock, instruments=counted)
         ports = [await listen(Runner(app)), await listen(web.AppRunner(bare_app(), access_log=None))]
         sys.stdout.write(orjson.dumps({"ports": ports, "key": key}).decode() + "\n")
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from exchanges.book import VenueBook
 from exchanges.clock import MS
+from exchanges.distribution import Distribution
 from exchanges.health import (
     FROZEN_SIDE_REASON,
     OUTLIER_REASON,
@@ -44,6 +45,9 @@ STALL_NS = 500 * MS
 not read the sockets either."""
 NEVER_NS = 2**63
 STALLED_REASON = "loop_stalled"
+ANSWERED_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
+STREAMED_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Bounds by which a venue's times are counted."""
 
 
 class Source(NamedTuple):
@@ -109,12 +113,16 @@ class Tally:
         rejected: Books that did not, by reason.
         failed: Requests and streams that gave no book, by reason.
         reconnects: Streams that were made anew.
+        answered_s: What requests took that gave a book.
+        streamed_s: How old streamed books were by the venue's own time of them, where it tells one.
     """
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     reconnects: int = 0
+    answered_s: Distribution = field(default_factory=lambda: Distribution(ANSWERED_S))
+    streamed_s: Distribution = field(default_factory=lambda: Distribution(STREAMED_S))
 
 
 OnChange = Callable[[str, str, Status, Status], None]

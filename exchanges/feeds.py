@@ -132,7 +132,11 @@ class Feeds:
             async with asyncio.timeout(wait_s):
                 await asyncio.gather(*(feed.first_load.wait() for feed in feeds))
         except TimeoutError:
-            log.warning("venues.late", venues=[feed.config.name for feed in feeds if not feed.first_load.is_set()])
+            log.warning("venues.late", venues=_unheard(feeds))
+
+    def unheard(self) -> list[str]:
+        """Name the venues that have not answered yet, nor failed to."""
+        return _unheard(self.venues)
 
     async def apply(
         self, configs: Sequence[VenueConfig], symbols: Sequence[str], outlier_bps: Decimal, *, unserved: bool = False
@@ -203,6 +207,10 @@ def _problems(configs: Sequence[VenueConfig], symbols: Sequence[str], known: Map
 def _nearest(symbol: str, known: Iterable[str]) -> str:
     nearest = get_close_matches(symbol, sorted(known), n=3, cutoff=0.5)
     return f"; the nearest are {', '.join(nearest)}" if nearest else ""
+
+
+def _unheard(feeds: Sequence[VenueFeed]) -> list[str]:
+    return [feed.config.name for feed in feeds if not feed.first_load.is_set()]
 
 
 def _same_exchange(one: VenueConfig, other: VenueConfig) -> bool:

@@ -65,6 +65,11 @@ class Answer(NamedTuple):
     sent_at_ns: int
     answered_at_ns: int
 
+    @property
+    def took_s(self) -> float:
+        """Give the seconds from asking to the checked book."""
+        return (self.answered_at_ns - self.sent_at_ns) / 1_000_000_000
+
 
 class Line:
     """The way to one venue."""

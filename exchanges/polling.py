@@ -70,6 +70,7 @@ class Polling:
         """Poll once and publish; give the seconds to wait before this symbol's next poll if no answer came."""
         try:
             answer = await self._line.book(symbol)
+            self._board.tally(self._venue).answered_s.add(answer.took_s)
             self._intake.take(*answer)
         except BookRejected as rejected:
             self._intake.reject(symbol, rejected)

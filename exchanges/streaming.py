@@ -233,6 +233,9 @@ class Streaming:
         decoded = self._line.decoded(raw, symbol, now_ns)
         book = self._intake.take(raw, decoded, now_ns, now_ns, frozen_side_counts=False)
         watch.add(Shown(book, raw.sequence, raw.time_ms), now_ns)
+        if raw.time_ms is not None:
+            late_s = self._clock.utc().timestamp() - raw.time_ms / 1_000
+            self._board.tally(self._venue).streamed_s.add(max(0.0, late_s))
         if self._intake.frozen_side(symbol, now_ns):
             watch.next_check_ns = min(watch.next_check_ns, watch.checked_at_ns + FROZEN_CHECK_NS)
 
@@ -295,6 +298,7 @@ class Streaming:
             VenueFailure: Also ``rest_disagrees``, if the stream does not move at all and the answer has.
         """
         answer = await self._line.book(symbol)
+        self._board.tally(self._venue).answered_s.add(answer.took_s)
         asked = Shown(self._asked.aged(*answer), answer.raw.sequence, answer.raw.time_ms)
         deadline_ns = self._clock.now_ns() + min(SETTLE_MS, self._stale_after_ms // 4) * MS
         while wrong := _wrong(watch.history, asked):

@@ -21,6 +21,7 @@ from service.command_line import DEFAULT_SETTINGS, EXIT_REFUSED, EXIT_USAGE
 from service.command_line import say as _say
 from service.errors import ConfigError, Unavailable
 from service.keeping import add_keeping
+from service.progress import progress
 
 if TYPE_CHECKING:
     from exchanges.simulator import Play
@@ -138,7 +139,8 @@ def _loop(main: Coroutine[Any, Any, int]) -> int:
 
 def _reader(path: Path, env: Mapping[str, str]) -> Callable[[], Settings]:
     """Give what reads the settings of a command that opens feeds: exchanges' names are checked with all else."""
-    from exchanges.feeds import exchange_ids
+    with progress("loading ccxt"):
+        from exchanges.feeds import exchange_ids
     from service.settings import load_settings
 
     return lambda: load_settings(path, env, exchanges=exchange_ids())
@@ -161,7 +163,8 @@ def _address(options: argparse.Namespace) -> dict[str, str]:
 def _serve(options: argparse.Namespace) -> int:
     read = _reader(options.settings or DEFAULT_SETTINGS, {**os.environ, **_address(options)})
     settings = _read_first(read)
-    from service.app import serve
+    with progress("loading the service"):
+        from service.app import serve
 
     async def run() -> int:
         await serve(settings, os.environ, lambda address: _say(f"internal order book on {address}"), read)
@@ -193,7 +196,8 @@ def _demo(options: argparse.Namespace) -> int:
             return _reader(path, {**env, **simulated})()
 
         settings = _read_first(read)
-        from service.demo import run_demo
+        with progress("loading the service"):
+            from service.demo import run_demo
 
         return _loop(run_demo(settings, os.environ, options.data, simulator.base_url, play, _say, read))
 
@@ -207,15 +211,17 @@ def _make_data_folder(options: argparse.Namespace) -> None:
 
 def _record(options: argparse.Namespace) -> int:
     settings = _read_first(_reader(options.settings or DEFAULT_SETTINGS, dict(os.environ)))
-    from service.app import venue_configs
-    from service.recording import record
+    with progress("loading the service"):
+        from service.app import venue_configs
+        from service.recording import record
 
     seconds = getattr(options, "for")
     return 0 if _loop(record(settings, venue_configs(settings), options.file, seconds, _say)) else EXIT_REFUSED
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from service.replaying import replay_settings, run_replay
+    with progress("loading the service"):
+        from service.replaying import replay_settings, run_replay
 
     env = {**os.environ, **_address(options)}
     read = partial(replay_settings, options.file, options.settings, options.data, options.speed, env)

@@ -32,6 +32,7 @@ from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
 from service.api.limits import LimitRules
+from service.api.metrics_routes import metrics_app
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
@@ -39,7 +40,7 @@ from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
 from service.api.server import ADMISSION, Room, Runner
-from service.api.stream import close_streams, open_streams
+from service.api.stream import STREAMS, close_streams, open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
@@ -55,6 +56,11 @@ from service.ledger.protocol import Ledger
 from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
+from service.metrics.exposition import METRICS, Metrics
+from service.metrics.instruments import Instruments
+from service.metrics.readings import House
+from service.notifying import notifying
+from service.progress import progress
 from service.recording import recording
 from service.settings import Settings
 from service.switching import Switching
@@ -63,6 +69,7 @@ FINISHED_WITHIN_S = 7.0
 """So long is waited at the end for what is under way: longer than a body may take, or the record."""
 CUT_AFTER_S = 1.0
 """So long, twice, is waited for handlers that have not ended by then."""
+METRICS_ROOM = Room(per_address=20, total=50)
 
 log = structlog.get_logger()
 
@@ -174,27 +181,31 @@ def create_app(
     signing_key: bytes,
     clock: Clock,
     read: Callable[[], Settings] | None = None,
+    instruments: Instruments | None = None,
 ) -> web.Application:
     """
     Make the HTTP application over a board that somebody keeps up to date.
 
     Args:
         read: Gives the settings anew, as ``Switching`` wants it; without it they stay as they are.
+        instruments: Told of all that is counted, in place of new ones.
     """
+    instruments = instruments or Instruments()
     board = feeds.board
     market = MarketView(board, market_rules(settings), listings(settings))
     taken = TakenLiquidity(settings.liquidity.taken, settings.liquidity.taken_half_life_ms)
     floor = Floor(market, ledger, clock, desk_rules(settings), _switched_on(settings), taken)
     floor.follow(board)
     firm = FirmQuotes(floor, firm_message)
-    keeper = Keeper(floor, firm, board)
+    keeper = Keeper(floor, firm, board, instruments.realised)
     desk = Desk(floor, QuoteSigner(signing_key), receipt, keeper.watch)
     guard = Guard(ring)
     guard.serve(*door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
+    reports = partial(_reports, switching, feeds)
     admission = Admission(lambda taken_in: asyncio.get_running_loop().call_soon(taken_in))
     app = web.Application(
-        middlewares=[contract(guard, admission, lambda: floor.closing), validation_middleware],
+        middlewares=[contract(guard, admission, lambda: floor.closing, instruments), validation_middleware],
         client_max_size=BODY_MAX_BYTES,
     )
     add_routes(app)
@@ -215,13 +226,28 @@ def create_app(
         clock=clock,
         market_data=settings.service.mode,
         board=board,
-        venues=partial(_reports, switching, feeds),
+        venues=reports,
         switching=switching,
         openapi=openapi.document,
         key_desk=LocalKeyDesk(ledger, ring),
     )
     app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
     open_streams(app, ring)
+    house = House(
+        version=version("internal-orderbook"),
+        market_data=settings.service.mode,
+        ledger_kind="sqlite" if ledger_path(settings) is not None else "postgresql",
+        board=board,
+        market=market,
+        taken=taken,
+        ledger=ledger,
+        clock=clock,
+        venues=reports,
+        firm_open=lambda: firm.open,
+        streams=lambda: len(app[STREAMS].clients),
+    )
+    app[METRICS] = Metrics(instruments, house)
+    app.cleanup_ctx.append(app[METRICS].counting)
     return app
 
 
@@ -316,6 +342,7 @@ async def running(
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
         stack.push_async_callback(finish, app, runner)
+        await stack.enter_async_context(_metrics_port(settings, app))
         switching = app[API].switching
         async with switching.waiting():
             await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
@@ -324,6 +351,21 @@ async def running(
         log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
         yield address
         log.info("service.stopping")
+
+
+@asynccontextmanager
+async def _metrics_port(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    """Answer Prometheus on a port of its own, if the settings give it one."""
+    if not settings.metrics.port:
+        yield
+        return
+    runner = Runner(metrics_app(app[METRICS], app[GUARD]), METRICS_ROOM, shutdown_timeout=CUT_AFTER_S)
+    await runner.setup()
+    try:
+        await _listen(runner, settings.metrics.host, settings.metrics.port, "metrics")
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def finish(app: web.Application, runner: Runner) -> None:
@@ -355,16 +397,21 @@ def _feeds(settings: Settings, clock: Clock) -> tuple[Feeds | ReplayedFeeds, Clo
 
 async def _start(feeds: Feeds | ReplayedFeeds) -> None:
     try:
-        await feeds.start()
+        with progress(partial(_waiting_for, feeds)):
+            await feeds.start()
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
 
 
-async def _listen(runner: Runner, host: str, port: int) -> str:
+def _waiting_for(feeds: Feeds | ReplayedFeeds) -> str:
+    return f"waiting for {', '.join(feeds.unheard())}" if isinstance(feeds, Feeds) else "starting the replay"
+
+
+async def _listen(runner: Runner, host: str, port: int, table: str = "service") -> str:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise ConfigError([f"service.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
+        raise ConfigError([f"{table}.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
     bound = runner.addresses[0]
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return f"http://{name}:{bound[1]}"
@@ -378,6 +425,8 @@ async def serve(
 ) -> None:
     """
     Run the service until SIGTERM or SIGINT, or until its terminal is gone; SIGHUP otherwise reads the settings again.
+
+    Whoever started it as systemd does is told that it is ready, alive and stopping.
 
     Args:
         started: Told the address once there is one; an awaitable result is awaited beside the service.
@@ -400,7 +449,8 @@ async def serve(
         if started is not None:
             result = started(address)
             task = asyncio.ensure_future(result) if asyncio.iscoroutine(result) else None
-        await stop.wait()
+        async with notifying(env):
+            await stop.wait()
         if task is not None:
             task.cancel()
     log.info("service.stopped")

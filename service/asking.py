@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.command_line import EXIT_REFUSED, load, say
 from service.errors import ConfigError
+from service.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 WITHIN_S = 15.0
 """How long an answer may take, and how long the same order is sent until there is one."""
+_REFUSALS = (401, 403, 429, 503)
+"""Of a stream, which comes without the service's own words."""
 Answers = list[Mapping[str, Any]]
 _Ask = Callable[["OrderBookClient"], Awaitable[Answers]]
 _Show = Callable[[Answers, "Console"], None]
@@ -56,6 +59,8 @@ def add_asking(commands: Any, common: argparse.ArgumentParser) -> None:
     book.add_argument("--depth", type=_count, default=10, help="levels a side (default: 10)")
     book.add_argument("--view", choices=("net", "gross"), help="rank by price with fees (default) or without")
     book.set_defaults(run=_book)
+
+    _add_watch(commands, parents)
 
     venues = commands.add_parser("venues", parents=parents, help="every venue's state, and why")
     venues.set_defaults(run=_venues)
@@ -92,6 +97,16 @@ def _add_execute(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     execute.add_argument("--client-order-id", help="send the same one again to repeat safely (default: a new one)")
     execute.add_argument("--dry-run", action="store_true")
     execute.set_defaults(run=_execute)
+
+
+def _add_watch(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    watch = commands.add_parser("watch", parents=parents, help="the consolidated book and the venues' states, live")
+    watch.add_argument("symbol")
+    watch.add_argument("--depth", type=_count, help="levels a side (default: as many as there is room for)")
+    watch.add_argument("--view", choices=("net", "gross"), help="rank by price with fees (default) or without")
+    watch.add_argument("--quantity", help="show what this much of the base asset costs and gives, with all fees")
+    watch.add_argument("--once", action="store_true", help="show it as it is now, and end")
+    watch.set_defaults(run=_watch, usage_error=watch.error)
 
 
 def _count(text: str) -> int:
@@ -189,7 +204,37 @@ def _venues(options: argparse.Namespace) -> int:
     return _run(options, ask, show_venues)
 
 
+def _watch(options: argparse.Namespace) -> int:
+    from service.client import OrderBookError
+    from service.watching import watch
+
+    try:
+        return watch(options, connect(options))
+    except OrderBookError as error:
+        if error.code is None and error.status in _REFUSALS:
+            say(error.detail)
+            return EXIT_REFUSED
+        return _refused(error, as_json=options.json)
+
+
 # How
+
+
+def connect(options: argparse.Namespace, *, patient: bool = False) -> OrderBookClient:
+    """
+    Give a client of the service that the options name.
+
+    Args:
+        patient: It sends the same again until there is an answer, and says so.
+    """
+    from service.client import OrderBookClient, Retries
+
+    retries = Retries(WITHIN_S, WITHIN_S, attempts_max=None if patient else 1, notice=_notice)
+    url = _address(options)
+    try:
+        return OrderBookClient(url, _api_key(options.key_file), retries=retries)
+    except ValueError as error:
+        raise ConfigError([f"no service answers on {url}: {error}"]) from error
 
 
 def _run(options: argparse.Namespace, ask: _Ask, show: _Show, *, patient: bool = False) -> int:
@@ -202,21 +247,18 @@ def _run(options: argparse.Namespace, ask: _Ask, show: _Show, *, patient: bool =
     import orjson
     from rich.console import Console
 
-    from service.client import OrderBookClient, OrderBookError, Retries
+    from service.client import OrderBookError
 
-    retries = Retries(WITHIN_S, WITHIN_S, attempts_max=None if patient else 1, notice=_notice)
-    url = _address(options)
-    try:
-        client = OrderBookClient(url, _api_key(options.key_file), retries=retries)
-    except ValueError as error:
-        raise ConfigError([f"no service answers on {url}: {error}"]) from error
+    client = connect(options, patient=patient)
+    waiting = "waiting for the outcome" if patient else "waiting for the answer"
 
     async def answers() -> Answers:
         async with client:
             return await ask(client)
 
     try:
-        found = asyncio.run(answers())
+        with progress(waiting, silent=options.json):
+            found = asyncio.run(answers())
     except OrderBookError as error:
         return _refused(error, as_json=options.json)
     if options.json:
@@ -239,7 +281,9 @@ def _refused(error: OrderBookError, *, as_json: bool) -> int:
     if error.code is None:
         say(error.detail)
     elif as_json:
-        sys.stdout.write(error.body.decode() + "\n")
+        import orjson
+
+        sys.stdout.write((error.body or orjson.dumps(error.raw)).decode() + "\n")
     else:
         from rich.console import Console
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.progress import wiped
+
 if TYPE_CHECKING:
     from service.settings import Settings
 
@@ -17,7 +19,7 @@ DEFAULT_SETTINGS = Path("settings.toml")
 
 def say(text: str) -> None:
     """Tell the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)
+    print(wiped(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def load(options: argparse.Namespace, **overrides: str | None) -> Settings:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -15,6 +16,7 @@ from service.app import serve
 from service.errors import ConfigError
 from service.keys import SCOPES, KeyRing, load_pepper
 from service.ledger.opening import ledger_path, open_ledger
+from service.progress import progress
 from service.settings import Settings
 
 ACCOUNT = "demo"
@@ -128,9 +130,18 @@ def _write_private(file: Path, text: str) -> None:
 
 async def _until_ready(address: str) -> None:
     deadline = asyncio.get_running_loop().time() + _READY_WITHIN_S
-    async with aiohttp.ClientSession() as session:
-        while asyncio.get_running_loop().time() < deadline:
-            async with session.get(f"{address}/readyz") as response:
-                if response.status == 200:
-                    return
-            await asyncio.sleep(0.1)
+    with progress("waiting for prices") as shown:
+        async with aiohttp.ClientSession() as session:
+            while asyncio.get_running_loop().time() < deadline:
+                async with session.get(f"{address}/readyz") as response:
+                    if response.status == 200:
+                        return
+                    shown.tell(doing=f"waiting for {_missing(await response.json(content_type=None))}")
+                await asyncio.sleep(0.1)
+
+
+def _missing(answer: Mapping[str, Any]) -> str:
+    """Name the symbols that have no price yet, each with how many venues are there of those it needs."""
+    short = [one for one in answer.get("symbols", ()) if one["live_venues"] < one["venues_min"]]
+    named = [f"{one['symbol']} ({one['live_venues']} of {one['venues_min']} venues)" for one in short]
+    return ", ".join(named) or "prices"

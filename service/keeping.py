@@ -8,15 +8,18 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.command_line import EXIT_REFUSED, EXIT_USAGE, load, say
+from service.progress import progress
 
 if TYPE_CHECKING:
     from service.control import KeyDesk
     from service.keys import KeyTerms
     from service.ledger.verify import Report
 
+T = TypeVar("T")
 SECONDS_MAX = 100 * 366 * 24 * 3600
 
 
@@ -38,12 +41,19 @@ def add_keeping(commands: Any, common: argparse.ArgumentParser) -> None:
     revoke.add_argument("id", type=_key_id, help=_ID_HELP)
     revoke.set_defaults(run=_keys_revoke)
 
-    ledger = commands.add_parser("ledger", help="prove the record").add_subparsers(required=True, metavar="VERB")
+    ledger = commands.add_parser("ledger", help="prove the record, and copy it").add_subparsers(
+        required=True, metavar="VERB"
+    )
     verify = ledger.add_parser(
         "verify", parents=[common], help="the chain unbroken, every balance the sum of its entries"
     )
     verify.add_argument("--rebuild", action="store_true", help="write balances and positions anew; no server may run")
     verify.set_defaults(run=_ledger_verify)
+    backup = ledger.add_parser(
+        "backup", parents=[common], help="copy a SQLite ledger, whether or not a server runs, and prove the copy"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="where to; it must not be there yet")
+    backup.set_defaults(run=_ledger_backup)
 
 
 def _add_create(create: argparse.ArgumentParser) -> None:
@@ -116,7 +126,7 @@ def _terms(options: argparse.Namespace) -> KeyTerms:
 def _keys_create(options: argparse.Namespace) -> int:
     async def create(desk: KeyDesk) -> int:
         scopes = [scope.strip() for scope in options.scopes.split(",")]
-        text, key = await desk.create(options.account, scopes, _terms(options))
+        text, key = await _waited(desk.create(options.account, scopes, _terms(options)))
         print(text)
         say(f"key {key.key_id} of account {key.account}; it is not shown again")
         return 0
@@ -128,7 +138,7 @@ def _keys_list(options: argparse.Namespace) -> int:
     from service.keys import KEY_COLUMNS, key_row
 
     async def listing(desk: KeyDesk) -> int:
-        keys = await desk.list()
+        keys = await _waited(desk.list())
         print("\t".join(KEY_COLUMNS))
         for key in keys:
             print("\t".join(key_row(key)))
@@ -139,7 +149,7 @@ def _keys_list(options: argparse.Namespace) -> int:
 
 def _keys_rotate(options: argparse.Namespace) -> int:
     async def rotate(desk: KeyDesk) -> int:
-        rotated = await desk.rotate(options.id, options.overlap)
+        rotated = await _waited(desk.rotate(options.id, options.overlap))
         if rotated is None:
             say(f"there is no key {options.id} in force")
             return EXIT_REFUSED
@@ -155,11 +165,16 @@ def _keys_rotate(options: argparse.Namespace) -> int:
 
 def _keys_revoke(options: argparse.Namespace) -> int:
     async def revoke(desk: KeyDesk) -> int:
-        found = await desk.revoke(options.id)
+        found = await _waited(desk.revoke(options.id))
         say(f"key {options.id} is revoked" if found else f"there is no key {options.id}")
         return 0 if found else EXIT_REFUSED
 
     return _with_keys(options, revoke)
+
+
+async def _waited(answer: Awaitable[T]) -> T:
+    with progress("waiting for the service, or for its ledger"):
+        return await answer
 
 
 def _with_keys(options: argparse.Namespace, work: Callable[[KeyDesk], Awaitable[int]]) -> int:
@@ -195,16 +210,66 @@ def _ledger_verify(options: argparse.Namespace) -> int:
         async def run() -> Report:
             ledger = open_ledger(settings)
             try:
-                return await ledger.rebuild()
+                with progress("writing balances anew"):
+                    return await ledger.rebuild()
             finally:
                 await ledger.close()
 
         report = asyncio.run(run())
     else:
-        with reading_ledger(settings) as connection:
-            report = verify(connection)
+        with reading_ledger(settings) as connection, progress("verifying the record", unit="rows") as shown:
+            report = verify(connection, shown.tell)
+    return _tell(report)
+
+
+def _tell(report: Report) -> int:
+    """Print what a proof has found; give the exit status."""
     for fault in report.faults:
         print(fault)
     counted = f"{report.rows} rows, {report.executions} executions, {report.entries} entries"
     say(f"{counted}; the journal's head is {report.head[0]} {report.head[1].hex()}")
     return EXIT_REFUSED if report.faults else 0
+
+
+def _ledger_backup(options: argparse.Namespace) -> int:
+    settings = load(options)
+    from service.keys import own_pepper
+    from service.ledger.backup import back_up
+    from service.ledger.opening import ledger_path
+
+    path = ledger_path(settings)
+    if path is None:
+        from service.ledger import postgres
+
+        say(_BY_PG_DUMP.format(address=postgres.shown(settings.ledger.url), file=options.file))
+        return EXIT_USAGE
+    pepper = own_pepper(os.environ, path)
+    with progress("copying pages of the record") as shown:
+        backup = back_up(path, options.file, shown, pepper)
+    say(f"{backup.path}: the ledger, {_megabytes(backup.size)}")
+    if pepper is not None:
+        say(f"{backup.path}.pepper: the pepper, without which no key works; keep both, and show them to nobody")
+    elif os.environ.get("IOB_PEPPER", "").strip() or os.environ.get("IOB_PEPPER_FILE"):
+        say("the pepper is not in it: it was given by the environment, and without it no key works; keep it as well")
+    else:
+        say(f"no pepper lies beside {path}: if the service is given one, keep that as well; without it no key works")
+    for fault in backup.faults:
+        print(fault)
+    if backup.faults:
+        return EXIT_REFUSED
+    if backup.report is None:
+        say("another version of this service made the ledger; only that can prove the copy (ledger verify)")
+        return 0
+    return _tell(backup.report)
+
+
+_BY_PG_DUMP = """ledger.url is a PostgreSQL database, which PostgreSQL's own tools copy while the service runs:
+  umask 077 && pg_dump --format=custom --file={file} --dbname={address}
+and bring back to an empty one:
+  pg_restore --exit-on-error --single-transaction --no-owner --dbname={address} {file}
+The user's name goes into PGUSER and the password into a file that PGPASSFILE names, not into the command.
+Keep the pepper (IOB_PEPPER or IOB_PEPPER_FILE) as well: without it no key works. See docs/operating.md."""
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -342,10 +342,13 @@ def load_pepper(env: Mapping[str, str], ledger: Path | None) -> Pepper:
     if given:
         return Pepper(_long_enough(given, "IOB_PEPPER"))
     if file:
-        return Pepper(_read(Path(file), "IOB_PEPPER_FILE"))
+        # What systemd hands over is for us alone, by an ACL, whose mask the mode shows as if it were a group's.
+        credentials = env.get("CREDENTIALS_DIRECTORY")
+        closed = bool(credentials) and Path(file).parent == Path(str(credentials))
+        return Pepper(_read(Path(file), "IOB_PEPPER_FILE", closed=closed))
     if ledger is None:
         raise ConfigError(["IOB_PEPPER or IOB_PEPPER_FILE must be set: every process of this ledger needs the same"])
-    beside = ledger.absolute().parent / "pepper"
+    beside = _beside(ledger)
     try:
         beside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_new(beside, secrets.token_urlsafe(48).encode())
@@ -355,6 +358,23 @@ def load_pepper(env: Mapping[str, str], ledger: Path | None) -> Pepper:
         reason = (isinstance(error, OSError) and error.strerror) or "not a file name"
         raise ConfigError([f"{beside} cannot be made: {reason}"]) from error
     return Pepper(_read(beside, "the pepper beside the ledger"), made_at=beside)
+
+
+def own_pepper(env: Mapping[str, str], ledger: Path) -> bytes | None:
+    """
+    Read the pepper that the service made for itself beside the ledger; None where it is given, or not yet made.
+
+    Raises:
+        ConfigError: If it is too short, or open to others; it is never shown.
+    """
+    beside = _beside(ledger)
+    if env.get("IOB_PEPPER", "").strip() or env.get("IOB_PEPPER_FILE") or not beside.exists():
+        return None
+    return _read(beside, "the pepper beside the ledger")
+
+
+def _beside(ledger: Path) -> Path:
+    return ledger.absolute().parent / "pepper"
 
 
 def _write_new(path: Path, secret: bytes) -> None:
@@ -372,9 +392,9 @@ def _write_new(path: Path, secret: bytes) -> None:
         unnamed.unlink(missing_ok=True)
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(path: Path, name: str, *, closed: bool = False) -> bytes:
     try:
-        open_to_others = path.stat().st_mode & 0o077
+        open_to_others = not closed and path.stat().st_mode & 0o077
         secret = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError([f"{name}: {path} cannot be read: {error.strerror}"]) from error

@@ -16,6 +16,7 @@ from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recorded import CLOSED, Header, RecordedVenue
 from exchanges.recording import Recorder
 from service.errors import ConfigError
+from service.progress import Progress, duration, progress
 from service.settings import Settings
 
 TELL_EVERY_S = 10.0
@@ -137,15 +138,32 @@ async def _record_until(
     stop: asyncio.Event, feeds: Feeds, recorder: Recorder, seconds: float | None, say: Callable[[str], None]
 ) -> None:
     try:
-        await feeds.start()
+        with progress(lambda: f"waiting for {', '.join(feeds.unheard())}"):
+            await feeds.start()
     except VenueConfigError as error:
         raise ConfigError(error.problems) from error
     say(f"recording to {recorder.path}; Ctrl-C ends it")
+    with progress("recording") as shown:
+        await _told_until(stop, feeds, recorder, seconds, say, shown)
+
+
+async def _told_until(
+    stop: asyncio.Event,
+    feeds: Feeds,
+    recorder: Recorder,
+    seconds: float | None,
+    say: Callable[[str], None],
+    shown: Progress,
+) -> None:
+    """Wait for the end; meanwhile it is shown how far it is, or told now and then where nothing can be shown."""
     loop = asyncio.get_running_loop()
     ends = None if seconds is None else loop.time() + seconds
     tell_at = loop.time() + TELL_EVERY_S
     while not stop.is_set() and recorder.stopped is None and (ends is None or loop.time() < ends):
-        if loop.time() >= tell_at:
+        if shown.shown:
+            left = "" if ends is None else f", {duration(ends - loop.time())} left"
+            shown.tell(doing=f"recording: {_so_far(recorder, feeds)}{left}")
+        elif loop.time() >= tell_at:
             tell_at += TELL_EVERY_S
             say(_so_far(recorder, feeds))
         await _within(stop, min(0.2, TELL_EVERY_S if ends is None else max(0.0, ends - loop.time())))

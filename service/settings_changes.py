@@ -24,6 +24,8 @@ NEEDS_RESTART: Final = (
     "replay.file",
     "replay.speed",
     "logs.format",
+    "metrics.host",
+    "metrics.port",
 )
 """Keys that a running service keeps as they are; every other key is taken over."""
 

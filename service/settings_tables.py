@@ -304,6 +304,13 @@ class LogsSettings(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class MetricsSettings(Table):
+    """Where Prometheus reads metrics without a key."""
+
+    host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:_%-]+$", description="an address or a host name")
+    port: int = Field(default=0, ge=0, le=65535)
+
+
 class VenueSettings(Table):
     """One venue.  ``stale_after_ms`` is held against the effective interval where ccxt's rate limit is known."""
 
@@ -372,6 +379,7 @@ class Settings(Table):
     recording: RecordingSettings = RecordingSettings()
     replay: ReplaySettings = ReplaySettings()
     logs: LogsSettings = LogsSettings()
+    metrics: MetricsSettings = MetricsSettings()
     venues: Mapping[Annotated[str, Field(pattern=f"^{VENUE_NAME.pattern}$")], VenueSettings]
 
 

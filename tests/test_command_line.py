@@ -45,6 +45,7 @@ COMMANDS = [
     "account",
     "book",
     "venues",
+    "watch",
 ]
 
 

@@ -607,6 +607,21 @@ def test_pepper_is_the_same_given_or_in_a_file(tmp_path, ledger, around):
     assert not ledger.parent.exists()
 
 
+def test_pepper_that_systemd_hands_over_is_taken(tmp_path, ledger):
+    """
+    A credential is for the service alone, though its mode shows the mask of its ACL: 0440. Beside it, 0440 is open.
+    """
+    file = tmp_path / "pepper"
+    file.write_bytes(PEPPER)
+    file.chmod(0o440)
+    env = {"IOB_PEPPER_FILE": str(file)}
+
+    assert Pepper(PEPPER) == load_pepper(env | {"CREDENTIALS_DIRECTORY": str(tmp_path)}, ledger)
+    for elsewhere in ({}, {"CREDENTIALS_DIRECTORY": ""}, {"CREDENTIALS_DIRECTORY": str(tmp_path.parent)}):
+        with pytest.raises(ConfigError, match="is open to other users"):
+            load_pepper(env | elsewhere, ledger)
+
+
 def test_pepper_of_any_bytes_is_taken_from_the_environment(ledger):
     """
     Bytes that are not UTF-8 are a pepper, too.

@@ -395,7 +395,10 @@ def test_mistake_in_file_is_one_sentence_about_its_key(settings_file: Path, text
             {"IOB_PEPPR": "hunter2"},
             "peppr: unknown name; did you mean IOB_PEPPER or IOB_PEPPER_FILE? (set by IOB_PEPPR)",
         ),
-        ({"IOB_PORT": "1"}, "port: unknown name; did you mean IOB_SERVICE__PORT? (set by IOB_PORT)"),
+        (
+            {"IOB_PORT": "1"},
+            "port: unknown name; did you mean IOB_SERVICE__PORT or IOB_METRICS__PORT? (set by IOB_PORT)",
+        ),
         (
             {"IOB_SERVICE__PORT": "abc"},
             'service.port: must be a whole number from 0 to 65535, not "abc" (set by IOB_SERVICE__PORT)',

@@ -55,6 +55,8 @@ OTHERS = {
     "replay.speed": 7,
     "logs.format": "ecs",
     "logs.level": "error",
+    "metrics.host": "0.0.0.0",
+    "metrics.port": 9464,
     "venues.kraken.exchange": "bitstamp",
     "venues.kraken.enabled": False,
     "venues.kraken.transport": "stream",

@@ -21,6 +21,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from service.api.problems import CODES, CONTENT_TYPE, problem, sane_request_id
+from service.metrics.instruments import Instruments
 
 if TYPE_CHECKING:
     from service.api.server import Server
@@ -61,8 +62,9 @@ class _Refusal(web.Response):
         self.headers.pop("Server", None)
 
 
-def refuse(code: str, status: int, error: BaseException | None) -> web.Response:
+def refuse(counted: Instruments, code: str, status: int, error: BaseException | None) -> web.Response:
     """Make the answer to what did not reach the application; its log line and its body repeat nothing."""
+    counted.answered("", None, status, code, None)
     request_id = secrets.token_hex(8)
     log.warning("request.malformed", request_id=request_id, status=status, error=type(error).__name__)
     response = _Refusal(
@@ -101,6 +103,7 @@ class Connection(RequestHandler):
         "_body",
         "_body_since",
         "_closing_since",
+        "_counted",
         "_group",
         "_head_bytes",
         "_head_since",
@@ -115,6 +118,7 @@ class Connection(RequestHandler):
     def __init__(self, manager: Server, **options: Any) -> None:
         """Belong to a server."""
         super().__init__(manager, **options)
+        self._counted = manager.counted  # aiohttp forgets the server before the last answer is made.
         self._max_msg_queue_size = PIPELINED_MAX
         self._msg_queue_resume_size = PIPELINED_MAX // 2
         self._group: str | None = None
@@ -211,6 +215,7 @@ class Connection(RequestHandler):
         """Answer the quote that *data* asks for; its client owes nothing now, and has its time again for the next."""
         server: Any = self._manager
         server.shed += 1
+        self._counted.shed()
         self._head_since = None
         self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
         cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning, asked=data))
@@ -314,7 +319,8 @@ class Connection(RequestHandler):
         """Answer what could not be parsed, or what failed outside of the middleware."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was under way")
-        return refuse("malformed_request", 400, exc) if status < 500 else refuse("internal_error", 500, exc)
+        code = "malformed_request" if status < 500 else "internal_error"
+        return refuse(self._counted, code, CODES[code].status, exc)
 
 
 def _error(reason: str) -> _ErrInfo:

@@ -30,6 +30,7 @@ from service.api.render import firm_quote_message
 from service.desk.firm import FirmQuote
 from service.desk.orders import QuoteRequest
 from service.errors import Fault, RequestError
+from service.metrics.exposition import METRICS
 
 _QUOTE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -82,6 +83,7 @@ async def post_firm_quote(request: web.Request) -> web.Response:
     record_amounts(request[RECORD], wanted.ask)
     quote = await api.firm.give(request[PRINCIPAL].account, wanted, body.get("ttl_ms"))
     _record(request, quote)
+    request.app[METRICS].instruments.quoted(wanted.symbol, "firm")
     request[RECORD].update(venues=sorted({fill.venue for fill in quote.fills}))
     return json_answer(firm_quote_message(quote, quote.created_at), 201)
 

@@ -21,6 +21,7 @@ from service.api.render import source_message
 from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
 from service.keys import Principal
+from service.metrics.instruments import Instruments
 from service.tracing import handle
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,13 +52,14 @@ def needs(*scopes: str | None, kind: Kind = "quote") -> Callable[[Handler], Hand
     return mark
 
 
-def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) -> Any:
+def contract(guard: Guard, admission: Admission, closing: Callable[[], bool], counted: Instruments) -> Any:
     """
     Make the middleware that stands around all others.
 
     Args:
         closing: Says whether the service is stopping: then nothing new is begun.  Orders are the desk's to refuse,
             which knows those that are on record.
+        counted: Told of every request and how it was answered.
     """
 
     @web.middleware
@@ -69,13 +71,15 @@ def contract(guard: Guard, admission: Admission, closing: Callable[[], bool]) ->
         request[RECORD], request[REQUEST_ID] = record, request_id
         try:
             response = await _answered(request, handler, guard, admission, closing)
+            route, took_ns = _route(request), perf_counter_ns() - started_ns
+            counted.answered(request.method, route, response.status, record.get("code", ""), took_ns / 1_000_000_000)
             log.info(
                 "request",
                 request_id=request_id,
                 method=request.method,
-                route=_route(request),
+                route=route,
                 status=response.status,
-                duration_ms=(perf_counter_ns() - started_ns) / 1_000_000,
+                duration_ms=took_ns / 1_000_000,
                 remote=guard.address(request),
                 **record,
             )

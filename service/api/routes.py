@@ -37,6 +37,7 @@ from service.api.handlers import (
     venue_faults,
 )
 from service.api.key_routes import KEY_ROUTES
+from service.api.metrics_routes import METRICS_ROUTES
 from service.api.middleware import PRINCIPAL, RECORD, needs
 from service.api.parsing import also_check, names_request
 from service.api.problems import CODES
@@ -58,6 +59,7 @@ from service.errors import Fault, RequestError
 from service.ledger.protocol import StoredExecution
 from service.market.book import Snapshot
 from service.market.screening import used
+from service.metrics.exposition import METRICS
 from service.pricing.depth import bands
 from service.pricing.quote import SideQuote
 
@@ -94,6 +96,7 @@ async def get_quote(request: web.Request) -> web.Response:
         venues=quote.snapshot.book.venues,
         book_age_ms=_book_age_ms(quote.snapshot),
     )
+    request.app[METRICS].instruments.quoted(symbol, "indicative")
     return json_answer(quote_message(quote, with_fills=query["fills"]))
 
 
@@ -359,7 +362,15 @@ async def get_symbols(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put every route of the contract on *app*."""
-    routes = [*FIRM_ROUTES, *ACCOUNT_ROUTES, *KEY_ROUTES, *VENUE_ROUTES, *SYSTEM_ROUTES, *STREAM_ROUTES]
+    routes = [
+        *FIRM_ROUTES,
+        *ACCOUNT_ROUTES,
+        *KEY_ROUTES,
+        *VENUE_ROUTES,
+        *SYSTEM_ROUTES,
+        *STREAM_ROUTES,
+        *METRICS_ROUTES,
+    ]
     app.router.add_routes(routes)
     app.router.add_get("/quote", get_quote)
     app.router.add_get("/v1/quote", get_quote)

@@ -23,6 +23,8 @@ from service.api.connection import (
     Connection,
     refuse,
 )
+from service.metrics.exposition import METRICS
+from service.metrics.instruments import Instruments
 
 SWEEP_EVERY_S: Final = 1.0
 _CUT_AT_ONCE: Final = 20
@@ -59,10 +61,11 @@ ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 class Server(web.Server):
     """A server that makes our connections, and knows them all."""
 
-    def __init__(self, handler: Any, room: Room, admission: Admission, **options: Any) -> None:
-        """Have room for so many connections, and admit what *admission* does."""
+    def __init__(self, handler: Any, room: Room, admission: Admission, counted: Instruments, **options: Any) -> None:
+        """Have room for so many connections, admit what *admission* does, and have it *counted*."""
         super().__init__(handler, **options)
         self.admission = admission
+        self.counted = counted
         self.shed = 0
         """Requests that were sent away without a look, since the latest sweep."""
         self._room = room
@@ -87,14 +90,17 @@ class Server(web.Server):
         group = "" if self._room.is_proxy(address) else network_of(address)
         if self._open >= self._total or (group and self._groups[group] >= self._room.per_address):
             self._turned_away += 1
+            self.counted.cut("turned_away")
             return None
         self._open += 1
+        self.counted.connected(1)
         self._groups[group] += 1
         return group
 
     def let_go(self, group: str) -> None:
         """Count a connection out that ``admit`` has counted."""
         self._open -= 1
+        self.counted.connected(-1)
         self._groups[group] -= 1
         if not self._groups[group]:
             del self._groups[group]
@@ -108,6 +114,7 @@ class Server(web.Server):
                 continue
             connection.cut(owed, transport)
             cut[owed] += 1
+            self.counted.cut(owed)
             if cut.total() % _CUT_AT_ONCE == 0:
                 await asyncio.sleep(_BETWEEN_CUTS_S)
         turned_away, self._turned_away = self._turned_away, 0
@@ -188,18 +195,19 @@ class Runner(web.AppRunner):
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
+        made, counted = await super()._make_server(), self.app[METRICS].instruments
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             try:
                 response = await made.request_handler(request)
             except web.HTTPException as error:  # An Expect header that aiohttp does not know; its answer repeats it.
-                return refuse("malformed_request", 400, error)
+                return refuse(counted, "malformed_request", 400, error)
             if self._finishing:
                 response.force_close()
             return response
 
-        return Server(answer, self._room, self.app[ADMISSION], request_factory=made.request_factory, **made._kwargs)
+        options = {"request_factory": made.request_factory, **made._kwargs}
+        return Server(answer, self._room, self.app[ADMISSION], counted, **options)
 
 
 def affordable(wanted: int) -> int:

@@ -36,6 +36,8 @@ class FirmQuotes:
         """Write the body that a quote is answered with by *message*."""
         self._floor = floor
         self._message = message
+        self.open = 0
+        """Quotes of all accounts that are open, as of the latest look."""
 
     async def give(self, account: str, request: QuoteRequest, ttl_ms: int | None) -> FirmQuote:
         """
@@ -136,12 +138,11 @@ class FirmQuotes:
         """End the quotes whose time is over, and those of processes that are no more."""
         floor = self._floor
         orphaned = {quote.quote_id for quote in await floor.ledger.orphaned()}
+        quotes = await floor.ledger.open_firm_quotes()
         now = floor.clock.utc()
-        accounts = {
-            quote.account
-            for quote in await floor.ledger.open_firm_quotes()
-            if quote.expires_at <= now or quote.quote_id in orphaned
-        }
+        over = [quote for quote in quotes if quote.expires_at <= now or quote.quote_id in orphaned]
+        self.open = len(quotes) - len(over)
+        accounts = {quote.account for quote in over}
         for account in sorted(accounts):
 
             def decide(state: State) -> tuple[None, Changes | None]:

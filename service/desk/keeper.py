@@ -31,6 +31,8 @@ HEAD_EVERY_S = 60.0
 """How often the journal's head is logged: a chain that was written anew does not lead to it."""
 KEYS_EVERY_S = 0.25
 """How often keys are read where others write them too: a revocation holds within a second."""
+PROBE_EVERY_S = 2.0
+"""How often a record that failed is tried."""
 USES_EVERY_S = 60.0
 """How often it is written down when keys were last used."""
 
@@ -40,9 +42,12 @@ log = structlog.get_logger()
 class Keeper:
     """What is done between requests."""
 
-    def __init__(self, floor: Floor, firm: FirmQuotes, board: Board) -> None:
-        """Keep a floor."""
+    def __init__(
+        self, floor: Floor, firm: FirmQuotes, board: Board, seen: Callable[[Realism], None] | None = None
+    ) -> None:
+        """Keep a floor; *seen* is told what was seen after each fill."""
         self._floor = floor
+        self._tell_seen = seen
         self._firm = firm
         self._realism = RealismWatch(floor.market, board, floor.clock, self._seen)
         self._writing: set[asyncio.Task[None]] = set()
@@ -75,6 +80,8 @@ class Keeper:
         )
 
     def _seen(self, execution_id: str, account: str, realism: Realism) -> None:
+        if self._tell_seen is not None:
+            self._tell_seen(realism)
         task = asyncio.ensure_future(self._write_seen(execution_id, orjson.dumps(realism.message())))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -98,6 +105,7 @@ class Keeper:
         tasks = [
             asyncio.create_task(self._realism.run(), name="realism"),
             self._task("keeper", TEND_EVERY_S, self._tend),
+            self._task("ledger probe", PROBE_EVERY_S, self._probe),
             self._task("journal head", HEAD_EVERY_S, self._tell_head),
             self._task("key uses", USES_EVERY_S, partial(self._keep_uses, ring)),
         ]
@@ -140,6 +148,11 @@ class Keeper:
         await self._keep_lots()
         if self._floor.ledger.shared:
             self._floor.taken.add(await self._floor.ledger.lots(of_others=True))
+
+    async def _probe(self) -> None:
+        """Try a record that has failed: while nobody orders, nothing else would tell that it is back."""
+        if not self._floor.ledger.up:
+            await self._floor.ledger.probe()
 
     async def _tell_head(self) -> None:
         seq, hashed = self._floor.ledger.head

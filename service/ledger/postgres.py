@@ -162,6 +162,11 @@ def reading(url: str) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
+def shown(url: str) -> str:
+    """Give an address without user and password, as it may be shown; ConfigError if it is none."""
+    return _parsed(url)[1]
+
+
 def _parsed(url: str) -> tuple[sa.URL, str]:
     """Give an address for the driver, and what may be shown of it."""
     try:

@@ -172,6 +172,19 @@ could not be written.  What it raises is the caller's; nothing is written then.
 """
 
 
+class LedgerWatch(Protocol):
+    """Whoever wants to know how the record does; told on the event loop, and quick."""
+
+    def committed(self, seconds: float, operations: int) -> None:
+        """Take note of a transaction that is on disk, and of how many operations shared it."""
+
+    def commit_failed(self) -> None:
+        """Take note of a transaction that was not committed."""
+
+    def recorded(self, execution: Execution) -> None:
+        """Take note of an execution that has come on record."""
+
+
 class Ledger(Protocol):
     """The record behind the desk; any number of concurrent callers."""
 
@@ -190,6 +203,20 @@ class Ledger(Protocol):
     @property
     def head(self) -> tuple[int, bytes]:
         """Give the journal's last number and hash, as far as this process knows."""
+
+    @property
+    def up(self) -> bool:
+        """Tell whether the latest commit and the latest read succeeded."""
+
+    @property
+    def queued(self) -> int:
+        """Count the operations that wait for a transaction."""
+
+    def watch(self, watch: LedgerWatch) -> None:
+        """Tell *watch* of every transaction from now on."""
+
+    async def probe(self) -> None:
+        """Commit a transaction that changes nothing, to see whether the record can be written again."""
 
     async def transact(self, claim: Claim, decide: Decide[R]) -> R:
         """Lock and read what is claimed, decide, write, sync: all in one transaction, or nothing of it."""

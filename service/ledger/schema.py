@@ -213,6 +213,7 @@ _bound_id: sa.BindParameter[str] = sa.bindparam("id")
 _bound_key: sa.BindParameter[bytes] = sa.bindparam("key")
 
 select_ledger = sa.select(ledger)
+touch_ledger = ledger.update().values(journal_seq=ledger.c.journal_seq)
 select_client_order = sa.select(*_STORED).where(
     executions.c.account == _bound_account, executions.c.client_order_id == _bound_id
 )

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from time import perf_counter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -25,12 +26,14 @@ from service.desk.firm import FirmQuote
 from service.errors import OutcomeUnknown, Unavailable
 from service.ledger import key_table, records, schema
 from service.ledger.batch import Batch, Operation
+from service.ledger.condition import Condition
 from service.ledger.journal import BEGINNING
 from service.ledger.protocol import (
     Changes,
     Claim,
     Decide,
     EntryPage,
+    LedgerWatch,
     Page,
     State,
     StoredEntry,
@@ -38,6 +41,7 @@ from service.ledger.protocol import (
     StoredKey,
 )
 from service.ledger.verify import Report, rebuild
+from service.ledger.waiting import OutcomeLost, Waiting, fail, unavailable, unknown
 from service.market.taken import Lot
 from service.tracing import handled
 
@@ -49,16 +53,6 @@ ANSWER_WITHIN_S = 2.0
 R = TypeVar("R")
 T = TypeVar("T")
 log = structlog.get_logger()
-
-
-class Waiting:
-    """One caller's operation, and where its result goes once that is on disk."""
-
-    def __init__(self, operation: Operation, result: asyncio.Future[Any]) -> None:
-        """Wait to be taken into a transaction."""
-        self.operation = operation
-        self.result = result
-        self.taken = False
 
 
 class SqlLedger(ABC):
@@ -87,6 +81,7 @@ class SqlLedger(ABC):
         self._work: asyncio.Task[None] | None = None
         self._closed = False
         self._head: tuple[int, bytes] = (0, BEGINNING)
+        self._condition = Condition()
 
     # What differs between databases
 
@@ -127,6 +122,24 @@ class SqlLedger(ABC):
         """Give the journal's last number and hash, as far as this process knows."""
         return self._head
 
+    @property
+    def up(self) -> bool:
+        """Tell whether the latest commit and the latest read succeeded."""
+        return self._condition.up
+
+    @property
+    def queued(self) -> int:
+        """Count the operations that wait for a transaction."""
+        return len(self._waiting)
+
+    def watch(self, watch: LedgerWatch) -> None:
+        """Tell *watch* of every transaction from now on."""
+        self._condition.watch(watch)
+
+    async def probe(self) -> None:
+        """Commit a transaction that changes nothing; what it writes is synced all the same."""
+        await self._write(lambda connection: connection.execute(schema.touch_ledger))
+
     async def transact(self, claim: Claim, decide: Decide[R]) -> R:
         """Lock and read what is claimed, decide, write and sync; see ``Ledger.transact``."""
         result: R = await self._submit(Operation(claim=claim, decide=decide, handled=handled()))
@@ -146,11 +159,10 @@ class SqlLedger(ABC):
 
     async def _submit(self, operation: Operation) -> Any:
         if self._closed:
-            raise _unavailable()
+            raise unavailable()
         if len(self._waiting) >= QUEUE_MAX:
             raise Unavailable("overloaded", "too many orders wait for the record")
         waiting = Waiting(operation, asyncio.get_running_loop().create_future())
-        waiting.result.add_done_callback(_heard)
         self._waiting.append(waiting)
         if self._work is None:
             # It works for all, not for the request that came first.
@@ -161,11 +173,12 @@ class SqlLedger(ABC):
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await asyncio.shield(waiting.result)
         except TimeoutError:
+            self._condition.writable = False
             if not waiting.taken:
                 waiting.operation.taken_back = True
                 if waiting in self._waiting:  # Else it is in a transaction that waits for its locks.
                     self._waiting.remove(waiting)
-                raise _unavailable() from None
+                raise unavailable() from None
             raise OutcomeUnknown("outcome_unknown", "the record did not answer in time") from None
 
     async def _commit_batches(self) -> None:
@@ -184,36 +197,40 @@ class SqlLedger(ABC):
         while True:
             try:
                 await self._commit(batch)
-            except _OutcomeLost as lost:
+            except OutcomeLost as lost:
                 if asyncio.get_running_loop().time() < deadline:
                     continue
-                _fail(batch, _unknown(), lost)
+                fail(batch, unknown(), lost)
             except sa.exc.OperationalError as error:
                 attempted = any(waiting.operation.attempted for waiting in batch)
                 if attempted and asyncio.get_running_loop().time() < deadline:
                     await asyncio.sleep(0.05)
                     continue
                 log.warning("ledger.unavailable", error=str(error.orig), waiting=len(batch))
-                _fail(batch, _unknown() if attempted else _unavailable(), error)
+                fail(batch, unknown() if attempted else unavailable(), error)
             return
 
     async def _commit(self, batch: Sequence[Waiting]) -> None:
         """Run a batch in one transaction; what one operation alone broke is not held against the others."""
         operations = [waiting.operation for waiting in batch]
+        began = perf_counter()
         try:
             await self._transaction(batch, Batch(operations, self._starting, self._instance, shared=self.shared))
-        except (sa.exc.OperationalError, _OutcomeLost):
+        except (sa.exc.OperationalError, OutcomeLost):
+            self._condition.commit_failed(down=True)
             raise
         except Exception as error:
+            # A damaged file; a server that has become another's copy, which is read only.
+            database_s = type(error) in (sa.exc.DatabaseError, sa.exc.InternalError)
+            self._condition.commit_failed(down=database_s)
             if len(batch) > 1:
                 for waiting in batch:
                     await self._commit_again([waiting])
                 return
             log.exception("ledger.failed")
-            # A damaged file; a server that has become another's copy, which is read only.
-            database_s = type(error) in (sa.exc.DatabaseError, sa.exc.InternalError)
-            _fail(batch, _unavailable() if database_s else error, error)
+            fail(batch, unavailable() if database_s else error, error)
         else:
+            self._condition.committed(perf_counter() - began, operations)
             for waiting in batch:
                 if waiting.result.done():
                     continue
@@ -250,7 +267,7 @@ class SqlLedger(ABC):
             if self._lost(error):
                 for operation in work.operations:
                     operation.attempted = True
-                raise _OutcomeLost from error
+                raise OutcomeLost from error
             raise
         return head
 
@@ -265,12 +282,15 @@ class SqlLedger(ABC):
                 return run(connection)
 
         if self._closed:
-            raise _unavailable()
+            raise unavailable()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+                result = await asyncio.get_running_loop().run_in_executor(self._reader, read)
         except (TimeoutError, sa.exc.DBAPIError) as error:
-            raise _unavailable(error) from error
+            self._condition.readable = False
+            raise unavailable(error) from error
+        self._condition.readable = True
+        return result
 
     def begin_with(self, starting: Mapping[str, int]) -> None:
         """Let accounts that are opened from now on begin with other balances."""
@@ -423,30 +443,3 @@ class SqlLedger(ABC):
         self._reader.shutdown()
         self._read_engine.dispose()
         self._engine.dispose()
-
-
-class _OutcomeLost(Exception):
-    """The connection broke at COMMIT: nobody knows what has become of the transaction."""
-
-
-def _fail(batch: Sequence[Waiting], told: Exception, cause: Exception) -> None:
-    told.__cause__ = cause if cause is not told else None
-    for waiting in batch:
-        if not waiting.result.done():
-            waiting.result.set_exception(told)
-
-
-def _heard(result: asyncio.Future[Any]) -> None:
-    """Take note of a result, in case that nobody waits for it any more."""
-    if not result.cancelled():
-        result.exception()
-
-
-def _unknown() -> OutcomeUnknown:
-    return OutcomeUnknown("outcome_unknown", "the record broke off in the middle")
-
-
-def _unavailable(cause: Exception | None = None) -> Unavailable:
-    refusal = Unavailable("ledger_unavailable", "the record cannot be reached; nothing was executed")
-    refusal.__cause__ = cause
-    return refusal

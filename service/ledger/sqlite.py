@@ -133,6 +133,28 @@ def reading(path: Path) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
+@contextmanager
+def as_it_is(path: Path) -> Iterator[sqlite3.Connection]:
+    """
+    Hold a ledger of any version as it is at this moment, beside the process that has it open, to be copied.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    path = _resolved(path)
+    if not path.is_file():
+        raise ConfigError([f"ledger.url: {path} is not there"])
+    _check_file(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        try:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # The moment is that of the first read.
+        except sqlite3.DatabaseError as error:
+            raise ConfigError([f"ledger.url: {path} cannot be read: {error}"]) from error
+        yield connection
+
+
 def _resolved(path: Path) -> Path:
     """Give the one name of a file that links lead to: one file is one record, with one lock."""
     try:

@@ -6,7 +6,7 @@ One pass over the journal with all that hangs on it, by its numbers; nothing is 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,7 @@ from service.ledger import schema
 from service.ledger.journal import BEGINNING, chained
 
 _ROWS_AT_ONCE = 10_000
+_TOLD_EVERY = 1_000
 _JOURNAL = (
     schema.journal.c.seq,
     schema.journal.c.ref,
@@ -132,15 +133,20 @@ class _Proof:
         self.positions[key] = position.after(Side(execution.side), quantity, total)
 
 
-def verify(connection: sa.Connection) -> Report:
-    """Read everything that is on record, in one transaction, and hold it against itself."""
-    proof = _read(connection)
+def verify(connection: sa.Connection, tell: Callable[[int, int], object] | None = None) -> Report:
+    """
+    Read everything that is on record, in one transaction, and hold it against itself.
+
+    Args:
+        tell: Told now and then how many rows of the journal have been read, and of how many.
+    """
+    proof = _read(connection, tell)
     _hold_against_balances(connection, proof)
     _hold_against_positions(connection, proof)
     return proof.report
 
 
-def _read(connection: sa.Connection) -> _Proof:
+def _read(connection: sa.Connection, tell: Callable[[int, int], object] | None = None) -> _Proof:
     proof = _Proof()
     ledger = connection.execute(schema.select_ledger).one()
     start = ledger.journal_start
@@ -162,6 +168,8 @@ def _read(connection: sa.Connection) -> _Proof:
         _tell_strays(proof, executions, fills, entries, row[0])
         found = executions.of(row[0])
         proof.take(row, found[0] if found else None, fills.of(row[0]), entries.of(row[0]), bytes(stored))
+        if tell is not None and proof.report.rows % _TOLD_EVERY == 0:
+            tell(proof.report.rows, ledger.journal_seq - start)
     _tell_strays(proof, executions, fills, entries, 2**63)
     head = (ledger.journal_seq, BEGINNING if ledger.journal_hash is None else bytes(ledger.journal_hash))
     if head != proof.report.head:

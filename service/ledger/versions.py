@@ -54,6 +54,11 @@ def require_head(connection: sa.Connection, name: str) -> None:
         raise ConfigError([f"ledger.url: {name} {reason}"])
 
 
+def is_head(connection: sa.Connection) -> bool:
+    """Tell whether a database's schema is this service's."""
+    return _version(connection) == SCHEMA_HEAD
+
+
 def _version(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None

@@ -255,6 +255,17 @@ class TakenLiquidity:
         self._advance(now_ms)
         return Charges(self._books, self._owner(account))
 
+    def totals(self, now_ms: int) -> dict[tuple[str, str, Side], tuple[int, int]]:
+        """Sum up what is taken, and what is held, by whoever: by venue, its own symbol, and the orders' side."""
+        self._advance(now_ms)
+        sums: dict[tuple[str, str, Side], tuple[int, int]] = {}
+        for (venue, symbol), by_owner in self._books.items():
+            for (_, side), takings in by_owner.items():
+                charge = takings.charged()
+                taken, held = sums.get((venue, symbol, side), (0, 0))
+                sums[venue, symbol, side] = taken + sum(charge.taken.values()), held + sum(charge.held.values())
+        return sums
+
     def halve_every(self, half_life_ms: int, now_ms: int) -> None:
         """
         Let what fills have taken come back at another pace; what has come back is not taken again.

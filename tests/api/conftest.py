@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -316,7 +317,8 @@ def _run_elsewhere(start):
 def _app_without_market():
     ring = KeyRing(PEPPER, "live")
     feeds = StandingFeeds.of(Board(Decimal(100)))
-    return create_app(Settings.model_validate(SETTINGS), feeds, None, ring, b"k" * 32, None)
+    ledger = SimpleNamespace(watch=lambda watch: None)
+    return create_app(Settings.model_validate(SETTINGS), feeds, ledger, ring, b"k" * 32, None)
 
 
 @cache

@@ -249,6 +249,9 @@ file = "books.rec"
 file_mb_max = 7
 [replay]
 speed = 2
+[metrics]
+host = "0.0.0.0"
+port = 9464
 """
     write(house, more, venues_min=2)
     text = (house.folder / "settings.toml").read_text().replace("[logs]", '[logs]\nformat = "console"')

@@ -188,6 +188,21 @@ async def test_book_is_the_snapshot_and_every_change_after_it(bybit):
         assert 0 == bybit.asked
 
 
+async def test_delay_of_a_streamed_book_counts_by_the_venues_clock(bybit):
+    """
+    A book that was two seconds under way is counted as such, and nothing as an answer to a request.
+    """
+    bybit.snapshots = False
+    async with streamed(bybit) as stream:
+        await until(lambda: bybit.subscribed)
+        await bybit.send(bybit.bids, bybit.asks, kind="snapshot", late_ms=2_000)
+        await stream.shows("100x1 99x2")
+        delays = stream.tally.streamed_s
+        assert 1 == sum(delays.counts)
+        assert 2.0 <= delays.sum < 7.0
+        assert 0 == sum(stream.tally.answered_s.counts)
+
+
 async def test_age_of_a_streamed_book_counts_by_the_venues_clock(bybit):
     """
     A change that was four seconds under way is four seconds old when it comes in; one of six is refused.

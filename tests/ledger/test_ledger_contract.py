@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
+from service.errors import Unavailable
 from service.ledger.protocol import Page, StoredExecution, StoredKey
 from tests.ledger.ledger_cases import NOON, Outcome, execution, fill, quote_used, record, unsettled
 
@@ -440,3 +441,53 @@ async def test_latest_use_of_a_key_is_kept(ledger):
     await ledger.note_key_uses({})
 
     assert [later, later, None] == [one.last_used_at for one in await ledger.keys()]
+
+
+class Watch:
+    """What a ledger tells of its transactions."""
+
+    def __init__(self):
+        self.sizes, self.failures, self.executions = [], 0, []
+
+    def committed(self, seconds, operations):
+        assert seconds > 0
+        self.sizes.append(operations)
+
+    def commit_failed(self):
+        self.failures += 1
+
+    def recorded(self, execution):
+        self.executions.append(execution.client_order_id)
+
+
+async def test_transactions_are_told_to_whoever_watches(ledger):
+    """
+    How many operations each shared, and every execution once: neither one that was known, nor one that was refused.
+    """
+    watch = Watch()
+    ledger.watch(watch)
+    ones = [execution(f"{n}") for n in range(5)]
+    await asyncio.gather(*(record(ledger, one) for one in ones))
+    assert Outcome.KNOWN == (await record(ledger, ones[0]))[0]
+
+    assert (6, 0) == (sum(watch.sizes), watch.failures)
+    assert ["0", "1", "2", "3", "4"] == watch.executions
+
+
+async def test_transaction_that_failed_is_told_and_the_record_is_down_until_one_succeeds(ledger):
+    """
+    While commits fail the record is down although it can be read; a probe that is committed brings it back.
+    """
+    watch = Watch()
+    ledger.watch(watch)
+
+    def full(connection):
+        raise sa.exc.OperationalError("INSERT", {}, OSError("no space left"))
+
+    with pytest.raises(Unavailable):
+        await ledger._write(full)
+    assert [] == await ledger.keys()
+    assert (False, 1) == (ledger.up, watch.failures)
+    await ledger.probe()
+
+    assert (True, 1, [1]) == (ledger.up, watch.failures, watch.sizes)

@@ -92,6 +92,18 @@ async def test_record_that_was_left_alone_is_proved(filled):
     assert report.head[1] == filled.head[1]
 
 
+async def test_proof_tells_how_far_it_is(filled, monkeypatch):
+    """
+    Whoever waits is told how many rows have been read, and of how many.
+    """
+    monkeypatch.setattr("service.ledger.verify._TOLD_EVERY", 4)
+    told = []
+    with filled._read_engine.connect() as connection:
+        verify(connection, lambda *counted: told.append(counted))
+
+    assert [(4, 9), (8, 9)] == told
+
+
 async def test_empty_record_is_proved(ledger):
     """
     A record in which nothing has happened yet has nothing to be wrong.

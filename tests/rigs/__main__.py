@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from service import logs
+from tests.rigs.backup import backup
 from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
+from tests.rigs.dockerfile import dockerfile
+from tests.rigs.growth import growth
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
 from tests.rigs.ledgers import NotHere
 from tests.rigs.outages import outage
 from tests.rigs.overload import overload
 from tests.rigs.power_cut import power_cut
+from tests.rigs.prometheus import prometheus
 from tests.rigs.published import schemathesis
 from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
@@ -55,6 +59,10 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "disk full sqlite": lambda folder: outage("sqlite", folder, "disk full", 10),
     "cut at commit postgresql": lambda folder: cut_at_commit(folder, 180),
     "restarts postgresql": lambda folder: restarts(folder, 10),
+    "backup sqlite": lambda folder: backup("sqlite", folder),
+    "backup postgresql": lambda folder: backup("postgresql", folder),
+    "growth sqlite": lambda folder: growth("sqlite", folder),
+    "growth postgresql": lambda folder: growth("postgresql", folder),
     "reload": lambda folder: reload(folder, 20),
     "replay": lambda folder: replay(folder, 300, quote_every=25),
     "canaries sqlite": lambda folder: canaries("sqlite", folder),
@@ -70,6 +78,8 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "rsyslog": lambda folder: rsyslog(folder, 60),
     "slow connections": slow_connections_of_service,
     "soak": soak,
+    "prometheus": prometheus,
+    "dockerfile": dockerfile,
     "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 

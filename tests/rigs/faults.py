@@ -22,6 +22,7 @@ from service.errors import ConfigError
 from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
 from service.ledger.batch import Batch, stored_execution
+from service.ledger.waiting import OutcomeLost
 from service.settings_changes import switched
 from service.switching import Switching
 from tests.rigs.broken_feeds import FEED_FAULTS
@@ -166,7 +167,7 @@ def commit_believed() -> None:
     def end_and_believe(self: sql.SqlLedger, connection: sa.Connection, work: Batch) -> Any:
         try:
             return end(self, connection, work)
-        except sql._OutcomeLost:
+        except OutcomeLost:
             return self.head
 
     sql.SqlLedger._end = end_and_believe  # type: ignore[method-assign]
