@@ -72,7 +72,6 @@ WANTED = {
 """What is to be seen at least, however short it is."""
 WANTED_IN_FULL = WANTED | {
     "connections.cut",
-    "requests.shed",
     "stream.broken",
     "venue.paused",
     "venue.request_failed",
