@@ -56,7 +56,7 @@ from service.ledger.protocol import Ledger
 from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
-from service.metrics.exposition import METRICS, Metrics, watch_loop
+from service.metrics.exposition import METRICS, Metrics
 from service.metrics.instruments import Instruments
 from service.metrics.readings import House
 from service.notifying import notifying
@@ -247,16 +247,8 @@ def create_app(
         streams=lambda: len(app[STREAMS].clients),
     )
     app[METRICS] = Metrics(instruments, house)
-    app.cleanup_ctx.append(partial(_counting, instruments, ledger))
+    app.cleanup_ctx.append(app[METRICS].counting)
     return app
-
-
-async def _counting(instruments: Instruments, ledger: Ledger, app: web.Application) -> AsyncIterator[None]:
-    """Have the record and the loop counted for as long as the application runs."""
-    ledger.watch(instruments)
-    task = asyncio.create_task(watch_loop(instruments), name="loop lag")
-    yield
-    await _cancelled(task)
 
 
 def _switched_on(settings: Settings) -> list[str]:
