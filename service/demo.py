@@ -43,7 +43,8 @@ async def run_demo(
     """
 
     def announce(address: str) -> None:
-        say(f"internal order book on {address} (API browser: {address}/docs), simulated prices, mock execution")
+        pages = f"dashboard: {address}/, API browser: {address}/docs"
+        say(f"internal order book on {address} ({pages}), simulated prices, mock execution")
         say(f"simulated venues on {simulator_url} (faults: POST {simulator_url}/faults)")
         if play is not None:
             say(play.invitation(simulator_url))

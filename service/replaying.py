@@ -78,7 +78,8 @@ async def run_replay(
     header = _header(Path(file))
 
     def announce(address: str) -> None:
-        say(f"internal order book on {address} (API browser: {address}/docs), recorded prices, mock execution")
+        pages = f"dashboard: {address}/, API browser: {address}/docs"
+        say(f"internal order book on {address} ({pages}), recorded prices, mock execution")
         began, venues = f"{header.started_at:%Y-%m-%d %H:%M:%S} UTC", ", ".join(settings.venues)
         say(f"{file}: {header.market_data} books of {venues} from {began}, {speed} times as fast")
 

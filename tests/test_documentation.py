@@ -80,6 +80,10 @@ def test_readme_names_pages_that_exist():
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+OF_OTHERS = ("/v1/quote", "/v1/execute", "/docs/{file}", "/web/{file}")
+"""Other names of routes, and what belongs to them."""
+
+
 def test_api_page_lists_every_route():
     """
     The table of routes is the router's.
@@ -89,7 +93,7 @@ def test_api_page_lists_every_route():
     routed = {
         f"{route.method} {route.resource.canonical}"
         for route in app.router.routes()
-        if route.method != "HEAD" and route.resource.canonical not in ("/v1/quote", "/v1/execute", "/docs/{file}")
+        if route.method != "HEAD" and route.resource.canonical not in OF_OTHERS
     }
 
     assert routed == {row[0].strip("`") for row in rows("docs/api.md", "`(GET|POST|DELETE) .*`")}

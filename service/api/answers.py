@@ -258,6 +258,7 @@ class LevelSchema(AnswerSchema):
     net_price = decimal_field("With the venue's taker fee.")
     quantity = decimal_field("As the venue shows it.")
     taken = decimal_field("What mock fills and holds have taken of the quantity, and the venue has not replaced.")
+    held = decimal_field("What of `taken` open firm quotes hold; it comes back if they are not executed.")
     venue = text_field()
 
 

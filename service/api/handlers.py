@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -118,6 +120,26 @@ def json_answer(body: Mapping[str, Any] | bytes, status: int = 200) -> web.Respo
     """Answer with JSON."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     return web.Response(body=data, status=status, content_type="application/json")
+
+
+def kept_answer(
+    request: web.Request, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Answer with what does not change while the process runs: 304 to whoever has it already."""
+    tag = _tag(body)
+    known = any(other.value in (tag, "*") for other in request.if_none_match or ())
+    response = web.Response(status=304) if known else web.Response(body=body, content_type=content_type)
+    response.headers.update({**_KEPT, **(headers or {})})
+    response.etag = tag
+    return response
+
+
+_KEPT: Final = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+
+
+@lru_cache(maxsize=128)
+def _tag(body: bytes) -> str:
+    return sha256(body).hexdigest()[:32]
 
 
 def ask_of(values: Mapping[str, Any]) -> Ask:

@@ -109,6 +109,7 @@ def _level(level: BookLevel, side: Side) -> Message:
         "net_price": plain(level.net_price(side)),
         "quantity": price_text(level.quantity),
         "taken": price_text(level.taken),
+        "held": price_text(level.held),
         "venue": level.venue,
     }
 

@@ -51,6 +51,7 @@ from service.api.render_record import execution_message
 from service.api.stream_routes import STREAM_ROUTES
 from service.api.system_routes import SYSTEM_ROUTES
 from service.api.venue_routes import VENUE_ROUTES
+from service.api.web_routes import WEB_ROUTES
 from service.desk.deciding import Decision
 from service.desk.desk import Answer
 from service.desk.orders import DirectOrder, Order, QuoteOrder, QuoteRequest, TimeInForce
@@ -370,6 +371,7 @@ def add_routes(app: web.Application) -> None:
         *SYSTEM_ROUTES,
         *STREAM_ROUTES,
         *METRICS_ROUTES,
+        *WEB_ROUTES,
     ]
     app.router.add_routes(routes)
     app.router.add_get("/quote", get_quote)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from aiohttp import web
 from aiohttp_apispec import docs
 
 from service.api import answers
-from service.api.handlers import API, json_answer, operation
+from service.api.handlers import API, json_answer, kept_answer, operation
 from service.api.middleware import needs
 from service.api.problems import CODES
 from service.api.render import source_message
@@ -24,7 +23,6 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_KEPT = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 _DOCS_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 
 
@@ -68,7 +66,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_openapi(request: web.Request) -> web.Response:
     """Answer ``GET /openapi.json``."""
-    return _kept(request, request.app[API].openapi(), "application/json")
+    return kept_answer(request, request.app[API].openapi(), "application/json")
 
 
 async def get_docs(request: web.Request) -> web.StreamResponse:
@@ -77,7 +75,7 @@ async def get_docs(request: web.Request) -> web.StreamResponse:
     body = _docs_files().get(name)
     if body is None:
         raise web.HTTPNotFound
-    return _kept(
+    return kept_answer(
         request,
         body,
         _DOCS_TYPES[Path(name).suffix],
@@ -88,23 +86,6 @@ async def get_docs(request: web.Request) -> web.StreamResponse:
 @cache
 def _docs_files() -> Mapping[str, bytes]:
     return {path.name: path.read_bytes() for path in _DOCS.iterdir() if path.suffix in _DOCS_TYPES}
-
-
-def _kept(
-    request: web.Request, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Answer with what does not change while the process runs: 304 to whoever has it already."""
-    tag = _tag(body)
-    known = any(other.value in (tag, "*") for other in request.if_none_match or ())
-    response = web.Response(status=304) if known else web.Response(body=body, content_type=content_type)
-    response.headers.update({**_KEPT, **(headers or {})})
-    response.etag = tag
-    return response
-
-
-@lru_cache(maxsize=32)
-def _tag(body: bytes) -> str:
-    return sha256(body).hexdigest()[:32]
 
 
 SYSTEM_ROUTES = (

@@ -17,12 +17,13 @@ View = Literal["net", "gross"]
 
 @dataclass(frozen=True, slots=True)
 class Level(Message):
-    """A venue's level: an order gets ``quantity`` less ``taken`` of it."""
+    """A venue's level: an order gets ``quantity`` less ``taken`` of it; ``held`` is the part that firm quotes hold."""
 
     price: Decimal
     net_price: Decimal
     quantity: Decimal
     taken: Decimal
+    held: Decimal
     venue: str
 
 

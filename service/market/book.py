@@ -28,6 +28,7 @@ class BookLevel(NamedTuple):
         quantity: Base asset, as the venue shows it.
         rate: The taker fee.
         taken: What fills and holds have taken of the quantity.
+        held: What of that is held, and may come back.
     """
 
     venue: str
@@ -35,6 +36,7 @@ class BookLevel(NamedTuple):
     quantity: int
     rate: int
     taken: int = 0
+    held: int = 0
 
     def net_price(self, side: Side) -> Decimal:
         """Give what a taker on *side* pays or receives per unit with the fee."""
@@ -63,12 +65,14 @@ class Netted:
     Args:
         shown: The side as the venues show it.
         levels: How much of each level, by venue and the venue's own price.
+        filled: How much of that by fills.
         taken: By fills, in all: base asset.  What went through stable pairs' books is not in it.
         held: By holds.
     """
 
     shown: BookSide
     levels: Mapping[str, Mapping[int, int]]
+    filled: Mapping[str, Mapping[int, int]]
     taken: int
     held: int
 
@@ -167,7 +171,7 @@ class BookSide:
         """Give the best *limit* levels that are shown, ranked by net or gross price, and what is taken of each."""
         sign = 1 if self.side is BUY else -1
         rows = [
-            (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate, taken))
+            (sign * price if gross else cost, number, BookLevel(venue.venue, price, quantity, rate, *taken))
             for number, venue in enumerate(self.shown.venues)
             for price, quantity, rate, cost, taken in zip(
                 venue.prices[:limit],
@@ -181,16 +185,23 @@ class BookSide:
         rows.sort(key=lambda row: row[:2])
         return (level for _, _, level in rows[:limit])
 
-    def _taken_of(self, venue: VenueSide, limit: int | None) -> list[int]:
-        """Give what is taken of a venue's best levels; of a level that is converted in pieces, the best ones first."""
+    def _taken_of(self, venue: VenueSide, limit: int | None) -> list[tuple[int, int]]:
+        """
+        Give what is taken of a venue's best levels, and what of that is held.
+
+        Of a level that is converted in pieces the best ones are taken first, and what is held is taken last.
+        """
         quantities = venue.quantities[:limit]
         left = {} if self._netted is None else dict(self._netted.levels.get(venue.venue, {}))
-        if not left:
-            return [0] * len(quantities)
+        if self._netted is None or not left:
+            return [(0, 0)] * len(quantities)
+        filled = dict(self._netted.filled.get(venue.venue, {}))
         taken = []
         for price, quantity in zip(venue.own_prices, quantities, strict=False):
-            taken.append(min(quantity, left.get(price, 0)))
-            left[price] = left.get(price, 0) - taken[-1]
+            gone = min(quantity, left.get(price, 0))
+            by_fills = min(gone, filled.get(price, 0))
+            left[price], filled[price] = left.get(price, 0) - gone, filled.get(price, 0) - by_fills
+            taken.append((gone, gone - by_fills))
         return taken
 
 

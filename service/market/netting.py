@@ -55,13 +55,13 @@ def pair_without_taken(pair: StablePair, side: Side, charges: Charges) -> Stable
 
 def netted(shown: BookSide, own_sides: Iterable[OwnSide], charges: Charges) -> Netted:
     """Say what is left out of a side of which the venues show *own_sides*."""
-    levels, taken = {}, 0
+    levels, filled = {}, {}
     for own in own_sides:
         charge = charges.of(own.venue, own.symbol, shown.side)
         there = levels[own.venue] = _there(shown.side, own, charge)
-        taken += sum(min(quantity, charge.taken.get(price, 0)) for price, quantity in there.items())
-    everything = sum(sum(there.values()) for there in levels.values())
-    return Netted(shown, levels, taken, everything - taken)
+        filled[own.venue] = {price: min(quantity, charge.taken.get(price, 0)) for price, quantity in there.items()}
+    everything, taken = (sum(sum(of.values()) for of in by_venue.values()) for by_venue in (levels, filled))
+    return Netted(shown, levels, filled, taken, everything - taken)
 
 
 def _left(one: VenueSide, charge: Charge) -> VenueSide:

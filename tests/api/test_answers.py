@@ -803,7 +803,7 @@ async def test_insane_request_id_is_replaced(house, offered):
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/account/balances", "/v1/admin/accounts/alice", "/",
+    ["/v1/account/balances", "/v1/admin/accounts/alice", "/web",
      "/v1/admin/venues", "/quote/", "//quote", "/QUOTE", "/v2/quote", "/docs/", "/docs/../x"],
 )  # fmt: skip
 async def test_what_is_not_there_is_not_found(house, path):

@@ -348,7 +348,7 @@ async def test_floats_are_no_amounts(client_of, amount):
         await client.execute(symbol="BTC/USDT", valid_until=datetime(2026, 11, 1))  # noqa: DTZ001
 
 
-LEVEL = {"price": "1", "net_price": "1.1", "quantity": "2", "taken": "0", "venue": "okx"}
+LEVEL = {"price": "1", "net_price": "1.1", "quantity": "2", "taken": "0", "held": "0", "venue": "okx"}
 
 
 @pytest.mark.parametrize(

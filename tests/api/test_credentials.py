@@ -39,8 +39,9 @@ ROUTES = [
     ("POST", "/v1/admin/reload", "admin"),
     ("POST", "/v1/admin/venues/kraken/enable", "admin"),
     ("POST", "/v1/admin/venues/kraken/disable", "admin"),
+    ("GET", "/metrics", "admin"),
 ]
-OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js"]
+OPEN = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/init.js", "/", "/web/main.js"]
 BUY = {"symbol": "BTC/USDT", "side": "buy", "quantity": "0.2", "client_order_id": "a"}
 BODIES = {
     "/execute": BUY,
@@ -56,6 +57,7 @@ PARTS = {
     "0123456789": "{id}",
     "by-client-id/a": "by-client-id/{client_order_id}",
     "init.js": "{file}",
+    "main.js": "{file}",
     "/carol/": "/{account}/",
     "/kraken/": "/{venue}/",
 }

@@ -32,6 +32,11 @@ async def best_asks(house, count=2, view="gross", **options):
     return [tuple(level[name] for name in ("venue", "price", "quantity", "taken")) for level in message["asks"]]
 
 
+async def held_of_best_ask(house):
+    """What firm quotes hold of the best ask."""
+    return (await house.get("/v1/book?symbol=BTC/USDT&view=gross&depth=1")).json["asks"][0]["held"]
+
+
 async def test_nothing_is_taken_before_anyone_has_traded(house):
     """
     A fresh market is whole, and quotes and book say so.
@@ -95,9 +100,11 @@ async def test_hold_is_disclosed_as_held_and_then_as_taken(house):
     assert ("0", "0") == (firm["liquidity"]["taken"], firm["liquidity"]["held"])
     assert ("0", "0.06") == await liquidity(house)
     assert ("okx", "64009", "0.1", "0.06") == (await best_asks(house))[0]
+    assert "0.06" == await held_of_best_ask(house)
     await house.execute({"quote_id": firm["quote_id"], "client_order_id": "a"})
     assert ("0.06", "0") == await liquidity(house)
     assert ("okx", "64009", "0.1", "0.06") == (await best_asks(house))[0]
+    assert "0" == await held_of_best_ask(house)
 
 
 @pytest.mark.parametrize("how", ["let go", "expired"])

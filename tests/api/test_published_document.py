@@ -12,8 +12,8 @@ from service.api.described import LINKS
 from service.api.problems import CODES
 from tests.api.conftest import OUTSIDE_OF_OPERATIONS, Reply, check_answer, document
 
-NOT_IN_THE_DOCUMENT = {"/openapi.json", "/docs", "/docs/{file}", "/metrics"}
-"""What gives the document and shows it is not part of the contract that it describes; nor are metrics."""
+NOT_IN_THE_DOCUMENT = {"/openapi.json", "/docs", "/docs/{file}", "/metrics", "/", "/web/{file}"}
+"""What gives the document and shows it is not part of the contract that it describes; nor are metrics and the page."""
 
 
 def operations():

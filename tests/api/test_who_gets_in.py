@@ -17,8 +17,8 @@ from tests.api.conftest import document
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 AT_THE_ROOT_TOO = {"/v1/quote": "/quote", "/v1/execute": "/execute"}
 OPEN = "–"  # noqa: RUF001
-NOT_DESCRIBED = {"GET /openapi.json", "GET /docs", "GET /metrics"}
-"""What gives the document and shows it is not part of what it describes; nor is what speaks Prometheus's language."""
+NOT_DESCRIBED = {"GET /openapi.json", "GET /docs", "GET /metrics", "GET /"}
+"""What gives the document and shows it is not part of what it describes; nor are Prometheus's numbers, nor the page."""
 
 
 @dataclass(frozen=True)

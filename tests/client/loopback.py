@@ -110,7 +110,7 @@ BOOK = {
     "symbol": "BTC/USDT",
     "view": "net",
     "market_data": "simulated",
-    "bids": [{"price": "63990", "net_price": "63926.01", "quantity": "2", "taken": "0", "venue": "okx"}],
+    "bids": [{"price": "63990", "net_price": "63926.01", "quantity": "2", "taken": "0", "held": "0", "venue": "okx"}],
     "asks": [],
     "crossed": False,
     "sources": [SOURCE],

@@ -220,6 +220,19 @@ def test_book_shows_each_level_and_what_is_taken_of_it(market):
     assert ["kraken 1 - 1 @ 101", "coinbase 2 - 1 @ 101.5"] == lines(market.book().asks.levels(limit=2))
 
 
+def test_book_tells_what_is_held_of_what_is_taken(market):
+    """
+    Of a level that a fill and a hold share, the hold's part is told apart: it may come back.
+    """
+    market.take(BUY, "2")
+    market.take(BUY, "1.5", held_until_ms=NOW_MS + 3_000)
+    held = [price_text(level.held) for level in market.book().asks.levels()]
+
+    assert ["0", "1", "0.5", "0"] == held
+    market.taken.drop("x2")
+    assert {0} == {level.held for level in market.book().asks.levels()}
+
+
 def test_no_more_is_taken_than_is_shown(market):
     """
     Of a level that other processes have taken more of than it shows nothing is left, and no less than nothing.

@@ -1,0 +1,29 @@
+/**
+ * Light or dark: as the machine has it, or as the person chose here.
+ */
+
+import { signal } from "@preact/signals";
+
+const KEPT = "iob.theme";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** "light" or "dark", as it is shown. */
+export const theme = signal("light");
+
+function apply() {
+  const chosen = localStorage.getItem(KEPT);
+  const shown = chosen ?? (dark.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = shown; // Before anybody looks at colours.
+  theme.value = shown;
+}
+
+/** Change to the other one; the machine's own is followed again once it is chosen. */
+export function toggle() {
+  const other = theme.value === "dark" ? "light" : "dark";
+  if ((other === "dark") === dark.matches) localStorage.removeItem(KEPT);
+  else localStorage.setItem(KEPT, other);
+  apply();
+}
+
+dark.addEventListener("change", apply);
+apply();
