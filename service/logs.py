@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from enum import Enum
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from time import time
 from typing import Any, BinaryIO
-from uuid import UUID
 
 import orjson
 import structlog
@@ -30,39 +26,11 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
 from service.log_lines import LineWriter
+from service.log_values import class_name, encode, mask, plain, text_of
+from service.tracing import handled
 
 SERVICE_NAME = "internal-orderbook"
-MASK = "***"
-KEY_PATTERN = re.compile(r"iob_(live|test)_[0-9A-Za-z]+_[0-9A-Za-z]*")
-CREDENTIALS = frozenset(
-    {
-        "api-key",
-        "apikey",
-        "authorization",
-        "cookie",
-        "password",
-        "pepper",
-        "proxy-authorization",
-        "secret",
-        "set-cookie",
-        "x-api-key",
-    }
-)
-HEADER_PATTERN = re.compile(
-    r"\b((?:x[-_])?api[-_]?key|(?:proxy[-_])?authorization)"
-    r"(['\"]*\s*[:=,(]\s*(?:b(?=['\"]))?['\"]*)((?:bearer|basic|digest)\s+)?[^\s'\",;)}]+",
-    re.IGNORECASE,
-)
-SUSPICIOUS = (b"iob_", b"api", b"authorization", b"cookie", b"password", b"pepper", b"secret")
-"""Of which a line must contain one (in lower case) to be worth the slow look for credentials."""
-
-TEXT_MAX = 8_192
-LINE_MAX = 16_384
-DEPTH_MAX = 12
-ITEMS_MAX = 1_000
 FRAMES_MAX = 20
-INTEGERS = range(-(2**63), 2**64)
-ORJSON_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
 
 ECS_VERSION = "8.17.0"
 ECS_NAMES = {
@@ -89,9 +57,9 @@ def configure(format: str, level: str, stream: BinaryIO | None = None) -> None:
     """
     lines = LineWriter(stream or sys.stdout.buffer)
     atexit.register(lines.flush)  # What a loop that ended has left waiting.
-    render = RENDERERS[format](lines)
+    render = unfailing(RENDERERS[format](lines))
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, render],
+        processors=[_add_request, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,  # costs 1 µs a line, and loggers made before follow
@@ -109,6 +77,23 @@ def set_level(level: str) -> None:
     _set_standard_level(number)
 
 
+def _add_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say whose request is being handled, on a line that does not say so itself."""
+    request = handled()
+    if request is not None:
+        event.setdefault("request_id", request.request_id)
+        if request.trace_id is not None:
+            event.setdefault("trace_id", request.trace_id)
+            event.setdefault("span_id", request.span_id)
+    return event
+
+
+def _title(event: EventDict) -> str:
+    """Take a line's event out of it; it is a text, whatever was given for one."""
+    title = event.pop("event", "")
+    return title if type(title) is str else text_of(title)
+
+
 # Three formats
 
 
@@ -120,12 +105,12 @@ def json_lines(lines: LineWriter) -> Render:
         head = {
             "timestamp": _timestamp(logger),
             "level": method,
-            "event": event.pop("event", ""),
+            "event": _title(event),
         }
         raised = _exc_info(event.pop("exc_info", None))
         if raised:
-            event["exception"] = transform(raised)
-        return _encode({**head, **event, **head})
+            event["exception"] = _stacks(transform, raised)
+        return encode({**head, **event, **head})
 
     return render
 
@@ -137,14 +122,14 @@ def ecs_lines(lines: LineWriter) -> Render:
         record: dict[str, Any] = {
             "@timestamp": _timestamp(logger),
             "log.level": method,
-            "message": event.pop("event", ""),
+            "message": _title(event),
             "ecs.version": ECS_VERSION,
             "service.name": SERVICE_NAME,
         }
         raised = _exc_info(event.pop("exc_info", None))
         if raised:
-            record["error.type"] = raised[0].__qualname__
-            record["error.message"] = _text(raised[1])
+            record["error.type"] = type.__dict__["__qualname__"].__get__(raised[0])  # whatever the class makes of it
+            record["error.message"] = text_of(raised[1])
             record["error.stack_trace"] = _traceback(raised)
         own: dict[str, Any] = {}
         for key, value in event.items():
@@ -154,7 +139,7 @@ def ecs_lines(lines: LineWriter) -> Render:
                 own[key] = value
         if own:
             record["iob"] = own
-        return _encode(record)
+        return encode(record)
 
     return render
 
@@ -166,17 +151,31 @@ def console_lines(lines: LineWriter) -> Render:
 
     def render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
         raised = _exc_info(event.pop("exc_info", None))
-        title = _printable(_plain(event.pop("event", "")))
+        title = _printable(plain(event.pop("event", "")))
         level = f"{method:<8}"
         if coloured and method in colours:
             level = f"{colours[method]}{level}\x1b[0m"
-        pairs = [f"{_printable(key)}={_printable(value)}" for key, value in _plain(event).items()]
+        pairs = [f"{_printable(key)}={_printable(value)}" for key, value in plain(event).items()]
         text = "  ".join([_timestamp(logger), level, title, " ".join(pairs)]).rstrip()
         if raised:
-            text += "".join(f"\n    {_printable(line)}" for line in _mask(_text(_traceback(raised))).splitlines())
+            text += "".join(f"\n    {_printable(line)}" for line in mask(text_of(_traceback(raised))).splitlines())
         return text.encode() + b"\n"
 
     return render
+
+
+def unfailing(render: Render) -> Render:
+    """Have a line in any case: for what could not be made one, a line that says so, of the same level."""
+
+    def render_or_say(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        title = event.get("event")
+        try:
+            return render(logger, method, event)
+        except Exception as error:  # noqa: BLE001 - nobody is kept from what he does by a line of the log
+            failed = f"{mask(text_of(title))} could not be written: {class_name(error)}"
+            return render(None, text_of(method), {"event": failed, "logger": __name__})
+
+    return render_or_say
 
 
 RENDERERS: Mapping[str, Callable[[LineWriter], Render]] = {
@@ -184,99 +183,6 @@ RENDERERS: Mapping[str, Callable[[LineWriter], Render]] = {
     "console": console_lines,
     "ecs": ecs_lines,
 }
-
-
-# What JSON can hold
-
-
-def _encode(record: dict[str, Any]) -> bytes:
-    """Make one line of *record*: as it is where that is harmless, as plain and masked values otherwise."""
-    try:
-        line = orjson.dumps(record, default=_default, option=ORJSON_OPTIONS)
-    except TypeError:  # more than 64 bits, lone surrogates, keys that are no texts, too deep
-        return orjson.dumps(_plain(record), option=ORJSON_OPTIONS)
-    if len(line) > LINE_MAX or _is_suspicious(line.lower()):
-        return orjson.dumps(_plain(record), option=ORJSON_OPTIONS)
-    return line
-
-
-def _is_suspicious(line: bytes) -> bool:
-    for name in SUSPICIOUS:  # noqa: SIM110 - any() takes three times as long
-        if name in line:
-            return True
-    return False
-
-
-def _default(value: object) -> object:
-    """Write what orjson does not know: tables and lists of other kinds as such, anything else as text."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, set | frozenset | tuple):
-        return list(value)
-    return _text(value)
-
-
-def _plain(value: object, depth: int = 0) -> Any:
-    """Copy *value* as what JSON holds: cut where it is long or deep, masked where it looks like a credential."""
-    if isinstance(value, Enum):
-        value = value.value
-    if value is None or isinstance(value, bool):
-        return value
-    if type(value) is float or (type(value) is int and value in INTEGERS):
-        return value  # what is not finite becomes null
-    try:
-        if isinstance(value, Mapping) and depth < DEPTH_MAX:
-            return dict(_plain_items(value, depth))
-        if isinstance(value, list | tuple | set | frozenset) and depth < DEPTH_MAX:
-            return _plain_list(value, depth)
-    except Exception:  # noqa: BLE001 - whatever a foreign mapping raises: the line matters more
-        return _text(value)
-    return _mask(_text(value))
-
-
-def _plain_items(mapping: Mapping[Any, object], depth: int) -> Iterable[tuple[str, Any]]:
-    """Copy at most ITEMS_MAX items; a credential's value goes without a look."""
-    for key, inner in list(mapping.items())[:ITEMS_MAX]:
-        name = _mask(_text(str.__str__(key) if isinstance(key, str) else key))  # multidict's keys are a kind of str
-        yield name, MASK if _names_credential(name) else _plain(inner, depth + 1)
-
-
-def _plain_list(values: Iterable[object], depth: int) -> list[Any]:
-    """Copy at most ITEMS_MAX values; a pair that begins with a credential's name is a header."""
-    items = list(values)[:ITEMS_MAX]
-    if len(items) == 2 and isinstance(items[0], str | bytes):
-        [(name, value)] = _plain_items({items[0]: items[1]}, depth)
-        return [name, value]
-    return [_plain(item, depth + 1) for item in items]
-
-
-def _names_credential(name: str) -> bool:
-    return name.lower().replace("_", "-") in CREDENTIALS
-
-
-def _text(value: object) -> str:
-    """Return a text that UTF-8 can hold, for any value at all."""
-    try:
-        if type(value) is str:
-            text = value
-        elif isinstance(value, bytes | bytearray):
-            text = value[:TEXT_MAX].decode("utf-8", "backslashreplace")
-        elif isinstance(value, Decimal | BaseException | UUID):
-            text = str(value)
-        elif isinstance(value, date):
-            text = value.isoformat()
-        else:
-            text = repr(value)
-        return text[:TEXT_MAX].encode("utf-8", "backslashreplace").decode() + ("…" if len(text) > TEXT_MAX else "")
-    except Exception:  # noqa: BLE001 - whatever a foreign __repr__ raises: the line matters more
-        return f"<{type(value).__name__} without repr>"
-
-
-def _mask(text: str) -> str:
-    """Hide what looks like one of our keys, and what follows the name of a header that carries credentials."""
-    if "iob_" in text:
-        text = KEY_PATTERN.sub(rf"iob_\1_{MASK}", text)
-    return HEADER_PATTERN.sub(rf"\1\2\3{MASK}", text)
 
 
 def _printable(value: Any) -> str:
@@ -309,12 +215,25 @@ def _exc_info(value: object) -> ExcInfo | None:
         return type(value), value, value.__traceback__
     if isinstance(value, tuple) and len(value) == 3:
         return _exc_info(value[1]) if isinstance(value[1], BaseException) else None
-    return _exc_info(sys.exc_info()) if value else None
+    return None if value is None or value is False else _exc_info(sys.exc_info())
 
 
 def _traceback(raised: ExcInfo) -> str:
     """Write a traceback as text, without local variables."""
-    return "".join(traceback.format_exception(*raised, limit=-FRAMES_MAX))
+    try:
+        return "".join(traceback.format_exception(*raised, limit=-FRAMES_MAX))
+    except Exception as error:  # noqa: BLE001 - too deep a group, notes that are none
+        return f"{class_name(raised[1])}: {text_of(raised[1])}\n(without traceback: {class_name(error)})\n"
+
+
+def _stacks(transform: ExceptionDictTransformer, raised: ExcInfo) -> list[dict[str, Any]]:
+    """Write a traceback as JSON, without local variables."""
+    try:
+        return transform(raised)
+    except Exception as error:  # noqa: BLE001 - as above, and causes that are not to be asked whether they are there
+        note = f"without traceback: {class_name(error)}"
+        name = class_name(raised[1])
+        return [{"exc_type": name, "exc_value": text_of(raised[1]), "exc_notes": [note], "frames": []}]
 
 
 # The standard library's logging
@@ -355,14 +274,14 @@ class StandardLibraryHandler(logging.Handler):
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - a foreign mistake in a log call, or a foreign __str__
-            message = _text(record.msg)
+            message = text_of(record.msg)
         event = {
             "event": message,
             "logger": record.name,
             "exc_info": record.exc_info,
         }
-        level = record.levelname.lower()
-        self._lines.msg(self._render(record, level, structlog.contextvars.merge_contextvars(None, level, event)))
+        level = str(record.levelname).lower()
+        self._lines.msg(self._render(record, level, _add_request(None, level, event)))
 
 
 class MalformedRequestFilter(logging.Filter):

@@ -7,6 +7,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -175,20 +176,30 @@ def test_faults_page_tells_of_every_fault_at_every_venue():
     assert {reason for reason in reasons if not re.fullmatch(r"http_\d{3}", reason)} <= known
 
 
+LOGGERS = ("log.info", "log.warning", "log.error", "log.exception", "level")
+
+
+@cache
+def log_calls():
+    """Collect the log calls in the code, each with the name of what it calls."""
+    calls = []
+    for path in SOURCES:
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.func, ast.Attribute | ast.Name):
+                logger = ast.unparse(call.func)
+                if logger in LOGGERS:
+                    calls.append((logger, call))
+    return calls
+
+
 def logged_events():
     """Collect events and their keys from the log calls in the code."""
     found = {}
-    for path in SOURCES:
-        for call in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(call, ast.Call) or not call.args:
-                continue
-            logger = ast.unparse(call.func)
-            if logger not in ("log.info", "log.warning", "log.error", "log.exception", "level"):
-                continue
-            event = call.args[0]
-            name = event.value if isinstance(event, ast.Constant) else "venue.{state}"
-            keys = {keyword.arg for keyword in call.keywords if keyword.arg}
-            found.setdefault(name, set()).update(keys)
+    for _, call in log_calls():
+        event = call.args[0]
+        name = event.value if isinstance(event, ast.Constant) else "venue.{state}"
+        keys = {keyword.arg for keyword in call.keywords if keyword.arg}
+        found.setdefault(name, set()).update(keys)
     return found
 
 

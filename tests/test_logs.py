@@ -32,10 +32,12 @@ from multidict import CIMultiDict
 
 from service import logs
 from service.log_lines import LINES_TOGETHER_MAX
+from service.tracing import handle
 
 ROOT = Path(__file__).parent.parent
 KEY = "iob_live_a1b2c3d4e5_" + "S3cret" * 8
 LOCAL = "a local variable"
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -497,13 +499,22 @@ def test_logger_made_before_follows_the_new_settings() -> None:
 
 def test_context_is_on_lines_of_both_kinds(written: Callable[[], list[dict[str, Any]]]) -> None:
     """
-    What was bound to the running request stands on every line of it.
+    Whose request is being handled stands on every line logged meanwhile, and on none logged afterwards.
     """
-    with structlog.contextvars.bound_contextvars(request_id="r1"):
+
+    def handle_one(request_id: str, *traceparents: str) -> None:
+        handled = handle(request_id, traceparents)
         structlog.get_logger().info("ours")
         logging.getLogger("library").info("theirs")
+        handled.over = True
+        structlog.get_logger().info("after")
 
-    assert ["r1", "r1"] == [line["request_id"] for line in written()]
+    handle_one("r1")
+    handle_one("r2", f"00-{TRACE}-{SPAN}-01")
+
+    ids = [(line.get("request_id"), line.get("trace_id"), line.get("span_id")) for line in written()]
+    nobody = (None, None, None)
+    assert [*[("r1", None, None)] * 2, nobody, *[("r2", TRACE, SPAN)] * 2, nobody] == ids
 
 
 # The standard library's logging

@@ -11,7 +11,7 @@ import pytest
 from service.app import running
 from service.errors import ConfigError
 from service.metrics.catalogue import CATALOGUE
-from tests.api.test_metrics import samples, series
+from tests.exposed import free_port, samples, series
 from tests.test_documentation import rows
 from tests.test_reloading import operated, simulator, until  # noqa: F401
 
@@ -58,12 +58,6 @@ def test_page_explains_every_label():
     }
 
     assert {label for one in CATALOGUE for label in one.labels} <= explained
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 async def test_service_tells_on_a_port_of_its_own(operated):  # noqa: F811

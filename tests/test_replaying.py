@@ -26,6 +26,7 @@ from service.errors import ConfigError
 from service.keys import load_pepper
 from service.replaying import replay_settings
 from service.settings import load_settings
+from tests.exposed import free_port, samples, series
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -159,6 +160,32 @@ async def test_recording_is_served_as_it_was(recording, tmp_path):
     with Recording(recording) as opened:
         began = opened.header.started_at.isoformat()[:16]
     assert quote["created_at"][:15] == began[:15]
+
+
+async def test_replay_tells_prometheus_what_it_plays(recording, tmp_path):
+    """
+    Venues are replayed, books are measured at the recording's time, and what is converted has its own symbol taken.
+    """
+    port = free_port()
+    env = {"IOB_SERVICE__PORT": "0", "IOB_METRICS__PORT": str(port)}
+    settings = replay_settings(recording, None, tmp_path, "1", env)
+    async with running(settings, {}), aiohttp.ClientSession() as prometheus:
+
+        async def told():
+            async with prometheus.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                return samples(await answer.text())
+
+        deadline = time.monotonic() + WITHIN_S
+        while 2 != (found := await told())[series("iob_book_venues_live", symbol="BTC/USDT")]:
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.05)
+
+    assert 1 == found[series("iob_venue_enabled", venue="okx", transport="replay")]
+    assert 1 <= found[series("iob_venue_books_accepted_total", venue="okx")]
+    assert 0 <= found[series("iob_venue_book_age_seconds", venue="bitstamp", symbol="BTC/USDT")] < 3
+    assert 0 == found[series("iob_taken_quantity", venue="bitstamp", symbol="BTC/USD", side="buy")]
+    assert 0 == found[series("iob_venue_poll_duration_seconds_count", venue="okx")]
+    assert [one for one in found if one.startswith("iob_build_info") and "market_data=replay" in one]
 
 
 def all_stale(answer):

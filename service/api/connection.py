@@ -103,6 +103,7 @@ class Connection(RequestHandler):
         "_body",
         "_body_since",
         "_closing_since",
+        "_counted",
         "_group",
         "_head_bytes",
         "_head_since",
@@ -117,6 +118,7 @@ class Connection(RequestHandler):
     def __init__(self, manager: Server, **options: Any) -> None:
         """Belong to a server."""
         super().__init__(manager, **options)
+        self._counted = manager.counted  # aiohttp forgets the server before the last answer is made.
         self._max_msg_queue_size = PIPELINED_MAX
         self._msg_queue_resume_size = PIPELINED_MAX // 2
         self._group: str | None = None
@@ -213,7 +215,7 @@ class Connection(RequestHandler):
         """Answer the quote that *data* asks for; its client owes nothing now, and has its time again for the next."""
         server: Any = self._manager
         server.shed += 1
-        server.counted.shed()
+        self._counted.shed()
         self._head_since = None
         self._next_keepalive_close_time = self._loop.time() + KEPT_ALIVE_S
         cast(asyncio.WriteTransport, self.transport).write(overloaded(CODES["overloaded"].meaning, asked=data))
@@ -317,9 +319,8 @@ class Connection(RequestHandler):
         """Answer what could not be parsed, or what failed outside of the middleware."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was under way")
-        server: Any = self._manager
         code = "malformed_request" if status < 500 else "internal_error"
-        return refuse(server.counted, code, CODES[code].status, exc)
+        return refuse(self._counted, code, CODES[code].status, exc)
 
 
 def _error(reason: str) -> _ErrInfo:

@@ -49,6 +49,12 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
         "description": "A name for this request, to be found again in its answer and in the log: up to 64 letters, "
         "digits, `.`, `_`, `-`. Anything else is passed over.",
     },
+    "traceparent": {
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "Your place in a trace (W3C Trace Context): its ids are on the log's lines of this request, and "
+        "the trace's in the ledger. Anything else is passed over.",
+    },
     "Idempotency-Key": {
         "in": "header",
         "schema": {

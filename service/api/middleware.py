@@ -22,6 +22,7 @@ from service.api.render_quote import quote_message
 from service.errors import RequestError, Unavailable
 from service.keys import Principal
 from service.metrics.instruments import Instruments
+from service.tracing import handle
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,42 +66,55 @@ def contract(guard: Guard, admission: Admission, closing: Callable[[], bool], co
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started_ns = perf_counter_ns()
         request_id = sane_request_id(request.headers.get("X-Request-Id", ""))
+        handled = handle(request_id, request.headers.getall("traceparent", ()))
         record: dict[str, Any] = {}
         request[RECORD], request[REQUEST_ID] = record, request_id
         try:
-            response = await _answer(request, handler, guard, admission, closing)
-        except RequestError as error:
-            response = _refusal(error, request_id, record)
-        except Unavailable as error:
-            response = _unavailable(error, request_id, record)
-        except web.HTTPException as error:
-            response = _http_error(error, request_id, record)
-        except Exception:
-            log.exception("request.failed", request_id=request_id)
-            record["code"] = "internal_error"
-            response = _problem("internal_error", "an error of the service; it has been logged", request_id)
-        if not response.prepared:
-            headers = response.headers
-            headers["X-Request-Id"] = request_id
-            headers.setdefault("Cache-Control", "no-store")
-            limit = request.get(LIMIT)
-            if limit is not None:
-                headers["RateLimit-Policy"], headers["RateLimit"] = limit
-        route, took_ns = _route(request), perf_counter_ns() - started_ns
-        counted.answered(request.method, route, response.status, record.get("code", ""), took_ns / 1_000_000_000)
-        log.info(
-            "request",
-            request_id=request_id,
-            method=request.method,
-            route=route,
-            status=response.status,
-            duration_ms=took_ns / 1_000_000,
-            remote=guard.address(request),
-            **record,
-        )
+            response = await _answered(request, handler, guard, admission, closing)
+            route, took_ns = _route(request), perf_counter_ns() - started_ns
+            counted.answered(request.method, route, response.status, record.get("code", ""), took_ns / 1_000_000_000)
+            log.info(
+                "request",
+                request_id=request_id,
+                method=request.method,
+                route=route,
+                status=response.status,
+                duration_ms=took_ns / 1_000_000,
+                remote=guard.address(request),
+                **record,
+            )
+        finally:
+            handled.over = True
         return response
 
     return middleware
+
+
+async def _answered(
+    request: web.Request, handler: Handler, guard: Guard, admission: Admission, closing: Callable[[], bool]
+) -> web.StreamResponse:
+    """Give an answer in any case: what the handler says, or a problem."""
+    request_id, record = request[REQUEST_ID], request[RECORD]
+    try:
+        response = await _answer(request, handler, guard, admission, closing)
+    except RequestError as error:
+        response = _refusal(error, request_id, record)
+    except Unavailable as error:
+        response = _unavailable(error, request_id, record)
+    except web.HTTPException as error:
+        response = _http_error(error, request_id, record)
+    except Exception:
+        log.exception("request.failed", request_id=request_id)
+        record["code"] = "internal_error"
+        response = _problem("internal_error", "an error of the service; it has been logged", request_id)
+    if not response.prepared:
+        headers = response.headers
+        headers["X-Request-Id"] = request_id
+        headers.setdefault("Cache-Control", "no-store")
+        limit = request.get(LIMIT)
+        if limit is not None:
+            headers["RateLimit-Policy"], headers["RateLimit"] = limit
+    return response
 
 
 class _Marks(NamedTuple):

@@ -116,7 +116,7 @@ class OpenApi(AiohttpApiSpec):  # type: ignore[misc]
                 text = given[parameter["name"]]
                 whole = parameter["schema"].get("type") == "integer"
                 parameter["example"] = int(text) if whole else text
-        return [*parameters, "X-Request-Id"]
+        return [*parameters, "X-Request-Id", "traceparent"]
 
     def _body(self, name: str, schema: Any, elsewhere: Sequence[str]) -> dict[str, Any]:
         """Describe a body; fields that may stand *elsewhere* are not required in it."""

@@ -7,6 +7,7 @@ comes on record; a third sees after the clients.  None of them runs while nobody
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from time import perf_counter
@@ -210,7 +211,9 @@ class Streams:
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Have a task work, unless it does."""
         if name not in self._tasks and not self._closing:
-            self._tasks[name] = asyncio.create_task(self._guarded(name, work), name=f"streams: {name}")
+            # For all who follow, not for the stream that came first.
+            nobody_s, guarded = contextvars.Context(), self._guarded(name, work)
+            self._tasks[name] = asyncio.create_task(guarded, name=f"streams: {name}", context=nobody_s)
 
     async def _guarded(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Work for as long as there is something to do, and go on after a mistake."""

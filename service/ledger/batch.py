@@ -21,6 +21,7 @@ from service.ledger import records, schema
 from service.ledger.journal import BEGINNING, chained
 from service.ledger.protocol import Changes, Claim, Decide, State, StoredExecution
 from service.market.taken import Lot
+from service.tracing import Handled
 
 Rows = list[dict[str, Any]]
 Insert = Callable[[sa.Connection, sa.Table, list[tuple[Any, ...]]], None]
@@ -34,6 +35,7 @@ class Operation:
     Args:
         claim: And ``decide``, of a decision; or
         run: What is simply done with the connection.
+        handled: Whose request it is, or None.
         result: What it comes to once the transaction is synced.
         error: What the caller is told in its place.
         changes: What it writes, if anything.
@@ -44,6 +46,7 @@ class Operation:
     claim: Claim | None = None
     decide: Decide[Any] | None = None
     run: Callable[[sa.Connection], Any] | None = None
+    handled: Handled | None = None
     result: Any = None
     error: Exception | None = None
     changes: Changes | None = None
@@ -222,9 +225,9 @@ class Batch:
                 self._accounts[claim.account].to_open = False
                 opening = replace(claim, ref=f"account {claim.account}")
                 opened = Changes("account", entries=deposit(claim.account, self._starting))
-                head = _gather(rows, opening, opened, head)
+                head = _gather(rows, opening, opened, head, operation.handled)
             rows["lot"] += [records.lot_row(lot, self._instance) for lot in changes.lots]
-            head = _gather(rows, claim, changes, head)
+            head = _gather(rows, claim, changes, head, operation.handled)
         self._gather_accounts(rows)
         for name, target in _TARGETS.items():
             if not rows[name]:
@@ -303,7 +306,9 @@ def _put(rows: dict[str, Rows], name: str, known: bool, key: dict[str, str], val
         rows[f"new {name}"].append(key | values)
 
 
-def _gather(rows: dict[str, Rows], claim: Claim, changes: Changes, head: tuple[int, bytes]) -> tuple[int, bytes]:
+def _gather(
+    rows: dict[str, Rows], claim: Claim, changes: Changes, head: tuple[int, bytes], handled: Handled | None
+) -> tuple[int, bytes]:
     """Turn one operation's changes into rows."""
     execution = changes.execution
     seq = head[0] + 1
@@ -338,6 +343,8 @@ def _gather(rows: dict[str, Rows], claim: Claim, changes: Changes, head: tuple[i
         "kind": changes.kind,
         "account": claim.account,
         "at": records.moment_text(claim.now),
+        "request_id": None if handled is None else handled.request_id,
+        "trace_id": None if handled is None else handled.trace_id,
     }
     hashed = chained(
         head[1],

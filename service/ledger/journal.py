@@ -15,6 +15,9 @@ import orjson
 BEGINNING = bytes(32)
 """Stands for the row before the first."""
 
+_OWN = 5
+"""So many columns every row of the journal has."""
+
 Row = Sequence[Any]
 
 
@@ -26,12 +29,14 @@ def chained(
 
     Args:
         before: The hash of the row before, 32 bytes.
-        row: seq, ref, kind, account, at.
+        row: seq, ref, kind, account, at, and of the request that it was written for request_id and trace_id: a row that
+            has neither is hashed without them, as all were before there were such columns.
         execution: All columns of its execution, in the table's order, if it is one.
         fills: All columns of the execution's fills, by number.
         entries: n, account, asset, amount of its entries, by number.
     """
-    content = orjson.dumps([list(row), execution and list(execution), _lists(fills), _lists(entries)], default=_text)
+    own = list(row[:_OWN]) if all(one is None for one in row[_OWN:]) else list(row)
+    content = orjson.dumps([own, execution and list(execution), _lists(fills), _lists(entries)], default=_text)
     return hashlib.sha256(before + content).digest()
 
 

@@ -89,6 +89,8 @@ journal = sa.Table(
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("at", sa.Text, nullable=False),
     sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.Column("request_id", sa.Text),
+    sa.Column("trace_id", sa.Text),
 )
 
 entries = sa.Table(

@@ -8,6 +8,7 @@ are made on the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import secrets
 from abc import ABC, abstractmethod
 from collections import deque
@@ -42,6 +43,7 @@ from service.ledger.protocol import (
 from service.ledger.verify import Report, rebuild
 from service.ledger.waiting import OutcomeLost, Waiting, fail, unavailable, unknown
 from service.market.taken import Lot
+from service.tracing import handled
 
 BATCH_MAX = 256
 """Operations that share one transaction at most."""
@@ -140,7 +142,7 @@ class SqlLedger(ABC):
 
     async def transact(self, claim: Claim, decide: Decide[R]) -> R:
         """Lock and read what is claimed, decide, write and sync; see ``Ledger.transact``."""
-        result: R = await self._submit(Operation(claim=claim, decide=decide))
+        result: R = await self._submit(Operation(claim=claim, decide=decide, handled=handled()))
         return result
 
     async def open_account(self, account: str, now: datetime) -> bool:
@@ -163,7 +165,9 @@ class SqlLedger(ABC):
         waiting = Waiting(operation, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._work is None:
-            self._work = asyncio.create_task(self._commit_batches(), name="ledger")
+            # It works for all, not for the request that came first.
+            nobody_s = contextvars.Context()
+            self._work = asyncio.create_task(self._commit_batches(), name="ledger", context=nobody_s)
         self._wake.set()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):

@@ -29,6 +29,8 @@ _JOURNAL = (
     schema.journal.c.kind,
     schema.journal.c.account,
     schema.journal.c.at,
+    schema.journal.c.request_id,
+    schema.journal.c.trace_id,
 )
 
 
@@ -92,7 +94,7 @@ class _Proof:
 
     def take(self, row: Any, execution: Any | None, fills: list[Any], entries: list[Any], stored: bytes) -> None:
         """Take one row of the journal with what hangs on it."""
-        seq, _, kind, account, _ = row
+        seq, _, kind, account, *_ = row
         before_seq, before = self.report.head
         if seq != before_seq + 1:
             self.fault(f"journal row {before_seq + 1} is missing")

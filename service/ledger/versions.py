@@ -12,7 +12,7 @@ import structlog
 from service.errors import ConfigError
 from service.ledger import records, schema
 
-SCHEMA_HEAD = "0004"
+SCHEMA_HEAD = "0005"
 
 log = structlog.get_logger()
 

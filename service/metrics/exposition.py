@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Final, cast
 
@@ -77,6 +77,7 @@ class Metrics:
     def __init__(self, instruments: Instruments, house: House) -> None:
         """Tell what *instruments* have counted, what there is in the *house*, and of the process."""
         self.instruments = instruments
+        self._ledger = house.ledger
         own = CollectorRegistry()  # The library's collectors want one to be registered with.
         self._collectors: list[tuple[str, Collector]] = [
             (name, Families(name, read)) for name, read in house.sources_of_readings(instruments).items()
@@ -86,6 +87,17 @@ class Metrics:
             ("platform", PlatformCollector(registry=own)),
             ("gc", GCCollector(registry=own)),
         ]
+
+    async def counting(self, app: web.Application) -> AsyncIterator[None]:
+        """Have the routes, the record and the loop counted for as long as an application runs."""
+        for route in app.router.routes():
+            if route.resource is not None and route.method != "HEAD":
+                self.instruments.expect(route.method, route.resource.canonical)
+        self._ledger.watch(self.instruments)
+        task = asyncio.create_task(_watch_loop(self.instruments), name="loop lag")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
         """
@@ -133,7 +145,7 @@ def _known(accept: str) -> Iterator[str]:
             yield form.strip()
 
 
-async def watch_loop(instruments: Instruments) -> None:
+async def _watch_loop(instruments: Instruments) -> None:
     """Note how late the loop wakes a timer, for ever."""
     loop = asyncio.get_running_loop()
     while True:

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from exchanges.book import Side
 from exchanges.distribution import Distribution
 from service.accounting import MONEY_SCALE
-from service.desk.execution import Execution
+from service.desk.execution import FILLED, PARTIALLY_FILLED, REJECTED, Execution
 from service.desk.realism import SHARE_SCALE, Realism
 from service.metrics import catalogue
 from service.metrics.catalogue import Metric
@@ -23,6 +24,17 @@ Reading = tuple[Metric, tuple[str, ...], float | Distribution]
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
 OTHER: Final = "other"
 UNMATCHED: Final = "unmatched"
+READING: Final = ("GET", "HEAD")
+QUOTE_KINDS: Final = ("indicative", "firm")
+REJECT_CODES: Final = (
+    "price_moved",
+    "limit_not_met",
+    "slippage_exceeded",
+    "insufficient_liquidity",
+    "insufficient_balance",
+    "risk_limit",
+)
+"""That orders come on record with, so that their counts begin at 0."""
 CUT_REASONS: Final = ("heads", "bodies", "answers", "turned_away")
 _SWITCHING_PROTOCOLS: Final = 101
 _MARKOUT_UNIT: Final = 10_000
@@ -41,7 +53,7 @@ class Instruments:
         self._quotes: Counter[tuple[str, str]] = Counter()
         self._executions: Counter[tuple[str, str, str]] = Counter()
         self._notional: Counter[tuple[str, str]] = Counter()
-        self._rejections: Counter[str] = Counter()
+        self._rejections = Counter(dict.fromkeys(REJECT_CODES, 0))
         self._survival: dict[str, Distribution] = {}
         self._markouts: dict[str, Distribution] = {}
         self._commits = Distribution(catalogue.LEDGER_DURATION.bounds)
@@ -50,6 +62,16 @@ class Instruments:
         self._lag = Distribution(catalogue.LOOP_LAG.bounds)
 
     # The server's
+
+    def expect(self, method: str, route: str) -> None:
+        """
+        Begin a route's errors of the service at 0.
+
+        The first one that ever happens is an increase then: from nothing to 1 is none to Prometheus.
+        """
+        self._requests.setdefault((method, route, 500, "internal_error"), 0)
+        if method not in READING:
+            self._requests.setdefault((method, route, 503, "outcome_unknown"), 0)
 
     def answered(self, method: str, route: str | None, status: int, code: str, seconds: float | None) -> None:
         """
@@ -141,17 +163,17 @@ class Instruments:
 
     def of_desk(self, symbols: frozenset[str]) -> Iterator[Reading]:
         """Give what was counted of quotes and orders, for these symbols."""
-        for (symbol, kind), count in self._quotes.items():
-            if symbol in symbols:
-                yield catalogue.QUOTES, (symbol, kind), count
-        for executed, count in self._executions.items():
-            if executed[0] in symbols:
-                yield catalogue.EXECUTIONS, executed, count
+        for symbol in sorted(symbols):
+            for kind in QUOTE_KINDS:
+                yield catalogue.QUOTES, (symbol, kind), self._quotes[symbol, kind]
+            for side in Side:
+                for status in (FILLED, PARTIALLY_FILLED, REJECTED):
+                    labels = (symbol, side.value, status)
+                    yield catalogue.EXECUTIONS, labels, self._executions[labels]
+                notional = self._notional[symbol, side.value]
+                yield catalogue.NOTIONAL, (symbol, side.value), notional / 10**MONEY_SCALE
         for code, count in self._rejections.items():
             yield catalogue.REJECTIONS, (code,), count
-        for filled, notional in self._notional.items():
-            if filled[0] in symbols:
-                yield catalogue.NOTIONAL, filled, notional / 10**MONEY_SCALE
         for after_ms, shares in self._survival.items():
             yield catalogue.SURVIVAL, (after_ms,), shares
         for after_s, markouts in self._markouts.items():

@@ -41,6 +41,7 @@ from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
 from service.settings import Settings, load_settings
 from tests.conftest import venue_book
+from tests.log_lines import hold_to_schema
 from tests.standing import STALE_AFTER_MS, StandingFeeds
 
 PEPPER = b"a pepper of at least 32 characters"
@@ -509,3 +510,4 @@ async def house(clock, tmp_path, ledger_with_keys, log_bytes, aiohttp_client, re
     yield house
     await house.client.close()
     await real.close()
+    hold_to_schema(house.lines())

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,10 +15,11 @@ from service.api import admission as admission_module
 from service.api.connection import HEAD_WITHIN_S
 from service.api.guard import GUARD
 from service.api.handlers import API
-from service.api.metrics_routes import metrics_app
+from service.api.metrics_routes import ROOM, metrics_app
 from service.api.server import ADMISSION
-from service.app import METRICS_ROOM
+from service.desk.keeper import KEEPER
 from service.desk.realism import Realism
+from service.errors import Unavailable
 from service.metrics.catalogue import CATALOGUE
 from service.metrics.exposition import METRICS
 from tests.api.conftest import LADDERS, Server
@@ -25,22 +27,10 @@ from tests.api.streaming import streaming
 from tests.api.test_connections import connected, until, wire
 from tests.api.test_reload_routes import reload
 from tests.api.test_shedding import PLAIN, overloaded  # noqa: F401
+from tests.exposed import samples, series
 from tests.tools import tool
 
 STATES = ("warming", "live", "stale", "suspect", "down")
-
-
-def samples(text):
-    """Give the values by the series as Prometheus writes them, labels sorted."""
-    return {
-        series(sample.name, **sample.labels): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def series(name, **labels):
-    return name + "{" + ",".join(f"{label}={value}" for label, value in sorted(labels.items())) + "}"
 
 
 async def scraped(house):
@@ -55,6 +45,19 @@ async def value(house, name, **labels):
 
 
 # Requests
+
+
+async def test_errors_of_the_service_begin_at_0(house):
+    """
+    The first that ever happens is an increase: nobody has to have seen one before.
+    """
+    found = await scraped(house)
+    at_0 = [("GET", "/quote", "500", "internal_error"), ("POST", "/execute", "503", "outcome_unknown")]
+
+    for method, route, status, code in at_0:
+        assert 0 == found[series("iob_http_requests_total", method=method, route=route, status=status, code=code)]
+    assert 0 == found[series("iob_executions_total", symbol="ETH/USDT", side="sell", status="partially_filled")]
+    assert 0 == found[series("iob_rejections_total", code="risk_limit")]
 
 
 async def test_answers_are_counted_by_route_status_and_code(house):
@@ -116,6 +119,7 @@ async def test_hostile_requests_make_no_series(house):
     # Those of the first scrape itself.
     assert {one for one in after - before if "route=/metrics" not in one} == set()
     assert all(len(one) < 150 for one in after)
+    assert not [one for one in after if "PROPFIND" in one]
 
 
 async def test_quotes_that_are_sent_away_unread_are_counted(house, overloaded):  # noqa: F811
@@ -131,7 +135,7 @@ async def test_quotes_that_are_sent_away_unread_are_counted(house, overloaded): 
     found = await scraped(house)
 
     assert 3 == found["iob_http_requests_shed_total{}"]
-    assert not [one for one in found if "route=/quote" in one]
+    assert 0 == sum(count for one, count in found.items() if "route=/quote" in one)
 
 
 @pytest.mark.parametrize("house", [{"service": {"connections_per_address_max": 2}}], indirect=True)
@@ -214,7 +218,7 @@ async def test_orders_on_record_are_counted_once(house):
     def executions(status):
         return found.get(series("iob_executions_total", symbol="BTC/USDT", side="buy", status=status))
 
-    assert (1, 1, None) == (executions("filled"), executions("rejected"), executions("partially_filled"))
+    assert (1, 1, 0) == (executions("filled"), executions("rejected"), executions("partially_filled"))
     assert 1 == found[series("iob_rejections_total", code="insufficient_liquidity")]
     # 0.1 at 64009 of okx and the rest at the next best prices.
     notional = found[series("iob_executed_notional_total", symbol="BTC/USDT", side="buy")]
@@ -433,6 +437,23 @@ async def test_record_that_fails_is_down_until_it_works(house):
     assert found["iob_ledger_commit_duration_seconds_count{}"] == found["iob_ledger_batch_size_count{}"]
 
 
+async def test_record_that_failed_is_tried_while_nobody_orders(house, monkeypatch):
+    """
+    Nothing but the keeper writes, and within its next try the record is known to be back.
+    """
+    monkeypatch.setattr("service.desk.keeper.PROBE_EVERY_S", 0.02)
+
+    def full(connection):
+        raise sa.exc.OperationalError("INSERT", {}, OSError("no space left"))
+
+    with pytest.raises(Unavailable):
+        await house.ledger.real._write(full)
+    assert 0 == await value(house, "iob_ledger_up")
+    async with house.app[KEEPER].keeping(house.ring):
+        await until(lambda: house.ledger.real.up)
+    assert 1 == await value(house, "iob_ledger_up")
+
+
 async def test_loop_that_is_held_up_is_seen(house):
     """
     Whoever computes for a third of a second without a pause makes a timer that late.
@@ -492,7 +513,7 @@ async def test_port_of_its_own_needs_no_key(house, aiohttp_client):
     There nothing but metrics is answered, the same ones, and everything else is refused as everywhere.
     """
     app = metrics_app(house.app[METRICS], house.app[GUARD])
-    house.client = await aiohttp_client(Server(app, METRICS_ROOM))
+    house.client = await aiohttp_client(Server(app, ROOM))
     reply = await house.get("/metrics", key=None)
     others = [
         await house.get("/metrics?a=1", key=None),

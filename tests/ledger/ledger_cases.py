@@ -28,6 +28,7 @@ from service.ledger.protocol import Changes, Claim
 from service.ledger.sqlite import SqliteLedger
 from service.market.taken import LevelKey, Lot
 from service.pricing.bounds import Ask
+from service.tracing import handle
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STARTING = {"USDT": 1_000_000 * 10**8, "BTC": 10 * 10**8}
@@ -140,6 +141,19 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     KNOWN = "known"
     QUOTE_USED = "quote_used"
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@contextmanager
+def handling(request_id, trace_id=None):
+    """Do for a request what is done meanwhile."""
+    request = handle(request_id, [f"00-{trace_id}-{SPAN}-01"] if trace_id else [])
+    try:
+        yield
+    finally:
+        request.over = True
 
 
 def claim(account="demo", **changes):

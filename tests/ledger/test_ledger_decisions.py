@@ -306,11 +306,11 @@ async def test_journal_is_a_chain_over_all_that_is_written(open_ledger):
 
     executions = {row.seq: list(row) for row in rows(ledger, schema.executions)}
     head, kinds = BEGINNING, []
-    for seq, name, kind, account, at, found in rows(ledger, schema.journal, schema.journal.c.seq):
+    for seq, name, kind, account, at, found, *request in rows(ledger, schema.journal, schema.journal.c.seq):
         kinds.append(kind)
         head = chained(
             head,
-            [seq, name, kind, account, at],
+            [seq, name, kind, account, at, *request],
             execution=executions.pop(seq, None),
             fills=[row for row in rows(ledger, schema.fills, schema.fills.c.n) if row.execution_seq == seq],
             entries=[row[1:] for row in rows(ledger, schema.entries, schema.entries.c.n) if row.seq == seq],

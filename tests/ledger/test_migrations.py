@@ -26,7 +26,7 @@ from tests.databases import ask, new_database
 from tests.ledger.ledger_cases import NOON, Outcome, execution, record
 
 MIGRATIONS = Path(versions.__file__).parent / "migrations"
-NEXT = "0005"
+NEXT = "0006"
 LATER = f'''
 """A version to come."""
 import sqlalchemy as sa

@@ -11,18 +11,22 @@ from exchanges.book import Side
 from service.desk.accounts import deposit, settlement
 from service.ledger.protocol import Changes, Claim
 from service.ledger.verify import verify
-from tests.ledger.ledger_cases import NOON, execution, money
+from tests.ledger.ledger_cases import NOON, TRACE, execution, handling, money
 
 STARTING = {"USDT": money(1_000_000), "BTC": money(10)}
 
 
 @pytest.fixture
 async def filled(ledger):
-    """A ledger in which two accounts have bought and sold, one has been reset, and an order was refused."""
+    """
+    A ledger in which two accounts have bought and sold, one has been reset, and an order was refused; that one came
+    with a request.
+    """
     ledger._starting = STARTING
     for n, (account, side) in enumerate([("alice", "buy"), ("bob", "buy"), ("alice", "sell"), ("bob", "buy")]):
         await record(ledger, execution(account=account, side=side), n)
-    await record(ledger, execution(account="alice", status="rejected", fees=0, total=0, filled_quantity=0), 4)
+    with handling("r1", TRACE):
+        await record(ledger, execution(account="alice", status="rejected", fees=0, total=0, filled_quantity=0), 4)
     await reset(ledger, "bob")
     await record(ledger, execution(account="bob"), 6)
     return ledger
@@ -115,6 +119,11 @@ async def test_empty_record_is_proved(ledger):
     (["UPDATE executions SET fingerprint = receipt WHERE seq = 2"], "journal row 2 "),
     (["UPDATE fills SET price = '101.1' WHERE execution_seq = 4 AND n = 1"], "journal row 4 "),
     (["UPDATE journal SET account = 'bob' WHERE seq = 2"], "journal row 2 "),
+    # Another's request, or none, or one where there was none.
+    (["UPDATE journal SET request_id = 'r2' WHERE seq = 7"], "journal row 7 "),
+    (["UPDATE journal SET request_id = NULL, trace_id = NULL WHERE seq = 7"], "journal row 7 "),
+    (["UPDATE journal SET trace_id = NULL WHERE seq = 7"], "journal row 7 "),
+    (["UPDATE journal SET request_id = '' WHERE seq = 2"], "journal row 2 "),
     # A row that is gone, with and without what hangs on it.
     (["DELETE FROM entries WHERE seq = 4 AND n = 1"], "journal row 4 "),
     (["DELETE FROM fills WHERE execution_seq = 4 AND n = 0"], "journal row 4 "),

@@ -34,6 +34,7 @@ from tests.rigs.races import last_of_a_level, one_quote
 from tests.rigs.reload import reload
 from tests.rigs.replay import replay
 from tests.rigs.revocation import revocation
+from tests.rigs.rsyslog import rsyslog
 from tests.rigs.shutdown import shutdown_service
 from tests.rigs.silence import silence
 from tests.rigs.slow_connections import slow_connections_of_service
@@ -75,6 +76,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "silence": silence,
     "slow streams": slow_streams,
     "venue faults": venue_faults,
+    "rsyslog": lambda folder: rsyslog(folder, 60),
     "slow connections": slow_connections_of_service,
     "soak": soak,
     "prometheus": prometheus,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 
 from exchanges.feeds import Feeds
 from service import app
-from service.api import connection, fields
+from service.api import connection, fields, middleware, routes
 from service.api.admission import Admission
 from service.api.connection import Connection
 from service.api.server import Runner, Server
 from service.api.stream_client import Client
+from service.desk.desk import Desk
 from service.errors import ConfigError
 from service.keys import KeyRing
 from service.ledger import postgres, schema, sql, sqlite
@@ -291,6 +293,47 @@ def any_word() -> None:
     fields.Choice._deserialize = taken  # type: ignore[method-assign, assignment]
 
 
+def a_bug() -> None:
+    """Have what one account asks for fail deep inside, with a secret in a variable; for looking at the log."""
+    quote = Desk.quote
+
+    def fail(self: Desk, account: str, request: Any) -> Any:
+        secret = f"of {account}: a local variable"  # noqa: F841 - it must not get into the log
+        if account == "eve":
+            try:
+                _ = {}["what is not there"]
+            except KeyError as error:
+                raise ExceptionGroup("a bug", [ValueError("\ud800"), ZeroDivisionError()]) from error
+        return quote(self, account, request)
+
+    Desk.quote = fail  # type: ignore[method-assign]
+
+
+def prints() -> None:
+    """Write to stdout past the log."""
+    a_bug()
+    answer = middleware._answered
+
+    async def answer_and_print(*arguments: Any) -> Any:
+        sys.stdout.write("answered\n")
+        sys.stdout.flush()
+        return await answer(*arguments)
+
+    middleware._answered = answer_and_print
+
+
+def misspelt() -> None:
+    """Log a key that is on no page."""
+    a_bug()
+    record = routes._record_answer
+
+    def record_and_more(request: Any, answer: Any) -> None:
+        record(request, answer)
+        request[middleware.RECORD].update(exectuion_id="0")
+
+    routes._record_answer = record_and_more
+
+
 FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
     fault.__name__: fault
     for fault in (
@@ -317,6 +360,9 @@ FAULTS: dict[str, Callable[[], None]] = FEED_FAULTS | {
         never_cut,
         streams_queue,
         any_word,
+        a_bug,
+        prints,
+        misspelt,
     )
 }
 WITHOUT_UNIQUE_KEY = ("no_unique_key", "idempotency_in_memory")

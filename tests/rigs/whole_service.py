@@ -35,6 +35,7 @@ class Service:
         fault: str | None = None,
         more: str = "",
         env: Mapping[str, str] | None = None,
+        said: Path | None = None,
     ) -> None:
         """
         Be ready to start on a ledger that is there.
@@ -43,12 +44,14 @@ class Service:
             fault: One of ``FAULTS``.
             more: Ends the settings file.
             env: Variables of its environment.
+            said: Where what it says to people goes; by default into its log.
         """
         self._env = {"IOB_PEPPER": PEPPER.decode(), **(env or {})}
         self._settings = folder / "settings.toml"
         self._url, self._simulator_url, self._fault = url, simulator_url, fault
         self.write(venues, more)
         self._log = folder / "service.log"
+        self._said = said or self._log
         self._process: asyncio.subprocess.Process | None = None
         self.address = ""
 
@@ -104,13 +107,13 @@ class Service:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("IOB_")}
         arguments = ["serve", "--settings", str(self._settings), "--port", str(port)]
         broken = ["-c", _WITH_FAULT.format(self._fault, arguments)]
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, self._said.open("ab") as said:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *(broken if self._fault else ["-m", "service", *arguments]),
                 env=environment | self._env,
                 stdout=log,
-                stderr=log,
+                stderr=said,
             )
         deadline = time.monotonic() + STARTS_WITHIN_S
         async with calling() as session:

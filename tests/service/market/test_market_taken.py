@@ -71,6 +71,20 @@ def liquidity():
     return Taken()
 
 
+@pytest.mark.parametrize("mode", [SHARED, PER_ACCOUNT])
+def test_totals_are_everybodys(mode):
+    """
+    What all accounts' fills have taken, and what their quotes hold, is summed up by side, whoever it counts for.
+    """
+    liquidity = Taken(mode)
+    liquidity.add(lot("6"), lot("1", "x2", price="102", account="bob"), lot("3", "q1", until=3_000, account="bob"))
+    liquidity.add(lot("4", "x3", side=SELL, price="100"))
+
+    buys, sells = ("kraken", "BTC/USDT", BUY), ("kraken", "BTC/USDT", SELL)
+    assert {buys: (u("7"), u("3")), sells: (u("4"), 0)} == liquidity.liquidity.totals(0)
+    assert {buys: (u("7"), 0), sells: (u("4"), 0)} == liquidity.liquidity.totals(3_000)
+
+
 def test_what_fills_and_holds_take_is_charged_by_level(liquidity):
     """
     All that is taken of one level is added up, each side of the book for itself.
