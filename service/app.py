@@ -259,8 +259,9 @@ async def running(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await _listen(runner, settings.service.host, settings.service.port)
-        stack.push_async_callback(finish, app, runner)
+        # It ends after what is under way: whoever hangs on to it keeps nobody from being told that the service stops.
         await stack.enter_async_context(_metrics_port(settings, app))
+        stack.push_async_callback(finish, app, runner)
         switching = app[API].switching
         async with switching.waiting():
             await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
