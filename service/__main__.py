@@ -20,6 +20,7 @@ from service.asking import add_asking
 from service.command_line import DEFAULT_SETTINGS, EXIT_REFUSED, EXIT_USAGE
 from service.command_line import say as _say
 from service.errors import ConfigError, Unavailable
+from service.hanging_up import HangUp
 from service.keeping import add_keeping
 from service.progress import progress
 
@@ -33,6 +34,8 @@ SEED = 7
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit status: 0 done, 1 refused, 2 settings or usage."""
     options = _parser().parse_args(arguments)
+    if options.run in (_serve, _demo, _replay):
+        HangUp.of_process()
     try:
         return int(options.run(options))
     except ConfigError as error:
@@ -212,8 +215,8 @@ def _make_data_folder(options: argparse.Namespace) -> None:
 def _record(options: argparse.Namespace) -> int:
     settings = _read_first(_reader(options.settings or DEFAULT_SETTINGS, dict(os.environ)))
     with progress("loading the service"):
-        from service.app import venue_configs
         from service.recording import record
+        from service.room_rules import venue_configs
 
     seconds = getattr(options, "for")
     return 0 if _loop(record(settings, venue_configs(settings), options.file, seconds, _say)) else EXIT_REFUSED

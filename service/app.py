@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,12 +25,9 @@ from exchanges.feeds import Feeds, VenueConfig
 from exchanges.recording import Recording
 from exchanges.replay import ReplayedFeeds
 from service import logs
-from service.accounting import MONEY_SCALE, rate
-from service.addresses import Network, read_range
 from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
-from service.api.limits import LimitRules
 from service.api.metrics_routes import metrics_port
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
@@ -39,21 +35,20 @@ from service.api.parsing import BODY_MAX_BYTES
 from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
-from service.api.server import ADMISSION, Room, Runner, listen
+from service.api.server import ADMISSION, Runner, listen
 from service.api.stream import STREAMS, close_streams, open_streams
 from service.control import LocalKeyDesk, serving
-from service.desk.accounts import RiskLimits
 from service.desk.bank import Bank
 from service.desk.desk import Desk
 from service.desk.firm_quotes import FirmQuotes
-from service.desk.floor import DeskRules, Floor, milliseconds
+from service.desk.floor import Floor, milliseconds
 from service.desk.keeper import KEEPER, Keeper
 from service.desk.quote_id import QuoteSigner
 from service.errors import ConfigError
+from service.hanging_up import HangUp
 from service.keys import KeyRing, load_pepper, quote_key
 from service.ledger.opening import ledger_path, open_ledger, starting_balances
 from service.ledger.protocol import Ledger
-from service.market.screening import Rules
 from service.market.taken import TakenLiquidity
 from service.market.view import MarketView
 from service.metrics.exposition import METRICS, Metrics
@@ -62,6 +57,7 @@ from service.metrics.readings import House
 from service.notifying import notifying
 from service.progress import progress
 from service.recording import recording
+from service.room_rules import desk_rules, door, listings, market_rules, room, switched_on, venue_configs
 from service.settings import Settings
 from service.switching import Switching
 
@@ -105,73 +101,6 @@ class VenueFeeds(Protocol):
         """Change to other venues, symbols and numbers, all in one step."""
 
 
-def venue_configs(settings: Settings) -> list[VenueConfig]:
-    """Give the venues that are switched on, as the feeds want them."""
-    return [
-        VenueConfig(
-            name=name,
-            exchange=venue.exchange,
-            poll_interval_ms=venue.poll_interval_ms,
-            rate_limit_ms=venue.rate_limit_ms,
-            depth=venue.depth,
-            stale_after_ms=venue.stale_after_ms,
-            taker_fee_bps=venue.taker_fee_bps,
-            base_url=venue.base_url,
-            symbols=venue.symbols,
-            transport=venue.transport,
-        )
-        for name, venue in settings.venues.items()
-        if venue.enabled
-    ]
-
-
-def listings(settings: Settings) -> dict[str, dict[str, str]]:
-    """Give every symbol that is served, with the venues that are switched on and what they trade it as."""
-    venues = venue_configs(settings)
-    return {symbol: {venue.name: venue.own(symbol) for venue in venues} for symbol in settings.market.symbols}
-
-
-def room(settings: Settings, guard: Guard) -> Room:
-    """Give how many connections there may be."""
-    return Room(settings.service.connections_per_address_max, settings.service.connections_max, guard.is_proxy)
-
-
-def _amounts(amounts: Mapping[str, Decimal]) -> dict[str, int]:
-    return {asset: int(amount.scaleb(MONEY_SCALE)) for asset, amount in amounts.items()}
-
-
-def market_rules(settings: Settings) -> Rules:
-    """Give the numbers by which books are believed."""
-    return Rules(
-        venues_min=settings.market.venues_min,
-        crossed_bps_max=settings.market.crossed_bps_max,
-        outlier_bps=settings.market.outlier_bps,
-        depeg_bps=settings.pricing.depeg_bps,
-    )
-
-
-def desk_rules(settings: Settings) -> DeskRules:
-    """Give the desk's own numbers."""
-    risk, quotes, pricing = settings.risk, settings.quotes, settings.pricing
-    return DeskRules(
-        market_data=settings.service.mode,
-        ttl_ms=quotes.ttl_ms,
-        tolerance_bps=quotes.tolerance_bps,
-        markup_rate=rate(pricing.markup_bps),
-        account_markup_rates={account: rate(bps) for account, bps in pricing.account_markup_bps.items()},
-        firm_ttl_ms_max=quotes.firm_ttl_ms_max,
-        firm_open_max=quotes.firm_open_max,
-        firm_venues_min=quotes.firm_venues_min,
-        risk=RiskLimits(
-            order_notional_max=int(risk.order_notional_max.scaleb(MONEY_SCALE)),
-            daily_notional_max=int(risk.daily_notional_max.scaleb(MONEY_SCALE)),
-            position_max=_amounts(risk.position_max),
-            trading_enabled=risk.trading_enabled,
-        ),
-        starting=starting_balances(settings),
-    )
-
-
 def create_app(
     settings: Settings,
     feeds: VenueFeeds,
@@ -193,7 +122,7 @@ def create_app(
     board = feeds.board
     market = MarketView(board, market_rules(settings), listings(settings))
     taken = TakenLiquidity(settings.liquidity.taken, settings.liquidity.taken_half_life_ms)
-    floor = Floor(market, ledger, clock, desk_rules(settings), _switched_on(settings), taken)
+    floor = Floor(market, ledger, clock, desk_rules(settings), switched_on(settings), taken)
     floor.follow(board)
     firm = FirmQuotes(floor, firm_message)
     keeper = Keeper(floor, firm, board, instruments.realised)
@@ -250,17 +179,6 @@ def create_app(
     return app
 
 
-def _switched_on(settings: Settings) -> list[str]:
-    return [name for name, venue in settings.venues.items() if venue.enabled]
-
-
-def door(settings: Settings) -> tuple[LimitRules, tuple[Network, ...]]:
-    """Give how often clients are answered, and whose word about addresses is taken."""
-    limits = settings.limits
-    rules = LimitRules(limits.quote_per_s, limits.execute_per_s, limits.failed_keys_per_s)
-    return rules, tuple(map(read_range, settings.service.trusted_proxies))
-
-
 async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:
     """Have the feeds and all that answers requests go by other settings, as ``Switching`` wants it."""
     configs, market = venue_configs(settings), settings.market
@@ -270,7 +188,7 @@ async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settin
         raise ConfigError(error.problems) from error
     # No await from here on: no request sees some of it without the rest.
     floor.market.serve(market_rules(settings), listings(settings))
-    floor.serve(desk_rules(settings), _switched_on(settings))
+    floor.serve(desk_rules(settings), switched_on(settings))
     floor.taken.halve_every(settings.liquidity.taken_half_life_ms, milliseconds(floor.clock.utc()))
     floor.ledger.begin_with(starting_balances(settings))
     guard.serve(*door(settings))
@@ -340,8 +258,9 @@ async def running(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         address = await listen(runner, settings.service.host, settings.service.port)
-        stack.push_async_callback(finish, app, runner)
+        # It ends after what is under way: whoever hangs on to it keeps nobody from being told that the service stops.
         await stack.enter_async_context(metrics_port(app, settings.metrics.host, settings.metrics.port))
+        stack.push_async_callback(finish, app, runner)
         switching = app[API].switching
         async with switching.waiting():
             await _start(feeds)  # It answers meanwhile: that it lives, and what it is waiting for.
@@ -413,8 +332,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    on_terminal = os.isatty(0)
-    loop.add_signal_handler(signal.SIGHUP, lambda: (stop if on_terminal and not os.isatty(0) else hangup).set())
+    HangUp.of_process().serve(stop, hangup)
     async with running(settings, env, read=read, hangup=hangup) as address:
         # What was built up until here stays: the collector need not walk through it, ccxt's tables above all, again.
         gc.collect()

@@ -769,28 +769,77 @@ def test_sigterm_ends_the_demo_in_order(demo):
     assert not (demo.data / "ledger.db-wal").exists()
 
 
+STARTING = (
+    '[service]\nmode = "simulated"\n[market]\nsymbols = ["BTC/USDT"]\n[venues.okx]\nbase_url = "http://127.0.0.1:9"\n'
+)
+
+
 def test_service_ends_with_its_terminal(tmp_path):
     """
     Whoever closes the window in which the service runs has ended it; SIGHUP means a reload only while the terminal is
     there, or where there has never been one.
     """
-    (tmp_path / "settings.toml").write_text(
-        '[service]\nmode = "simulated"\n[market]\nsymbols = ["BTC/USDT"]\n[venues.okx]\nbase_url = "http://127.0.0.1:9"\n'
-    )
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", str(free_port())],
-        cwd=tmp_path,
-        env=environment(IOB_LEDGER__URL=f"sqlite:///{tmp_path}/ledger.db"),
-        preexec_fn=lambda: os.login_tty(theirs),
-    )
-    os.close(theirs)
+    (tmp_path / "settings.toml").write_text(STARTING)
+    process, ours = _serve_on_terminal(tmp_path)
     seen = _read_until(ours, b"service.started")
     process.send_signal(signal.SIGHUP)
     seen += _read_until(ours, b"settings.reloaded")
     os.close(ours)
 
     assert 0 == process.wait(ENDS_WITHIN_S), seen
+
+
+def test_sighup_while_the_service_starts_is_a_reload_once_it_runs(tmp_path):
+    """
+    Whoever asks for a reload while the service still starts does not kill it: the settings are read again once it runs.
+    """
+    os.mkfifo(tmp_path / "settings.toml")
+    process, ours = _serve_on_terminal(tmp_path)
+    with _starting(tmp_path):
+        process.send_signal(signal.SIGHUP)
+    seen = _read_until(ours, b"settings.reloaded")
+    process.terminate()
+    status = process.wait(ENDS_WITHIN_S)
+    os.close(ours)
+
+    assert 0 == status, seen
+    assert seen.index(b"service.started") < seen.index(b"settings.reloaded")
+
+
+def test_service_that_still_starts_ends_with_its_terminal(tmp_path):
+    """
+    Whoever closes the window in which the service is starting has ended it, as any other program.
+    """
+    os.mkfifo(tmp_path / "settings.toml")
+    process, ours = _serve_on_terminal(tmp_path)
+    with _starting(tmp_path):
+        os.close(ours)
+
+    assert -signal.SIGHUP == process.wait(ENDS_WITHIN_S)
+
+
+def _serve_on_terminal(folder):
+    """Start the service on a terminal; gives the process, and our end of the terminal."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", str(free_port())],
+        cwd=folder,
+        env=environment(IOB_LEDGER__URL=f"sqlite:///{folder}/ledger.db"),
+        preexec_fn=lambda: os.login_tty(theirs),
+    )
+    os.close(theirs)
+    return process, ours
+
+
+@contextmanager
+def _starting(folder):
+    """Hold up a service that starts, where it reads its settings."""
+    path = folder / "settings.toml"
+    with path.open("w") as read_first:  # Waits until it is opened to be read.
+        path.unlink()
+        path.write_text(STARTING)
+        yield
+        read_first.write(STARTING)
 
 
 def _read_until(terminal, wanted):

@@ -241,6 +241,45 @@ def test_copy_of_a_record_that_was_edited_is_kept_and_told(ledger, settings, tmp
     assert (tmp_path / "copy.db").exists()
 
 
+@pytest.mark.parametrize(("statement", "said"), [
+    # To SQLite itself neither is a fault.
+    ("UPDATE journal SET account = CAST(x'ff' AS TEXT) WHERE seq = 2", "the copy cannot be read: Could not decode"),
+    ("DROP TABLE turnover", None),
+    ("DROP TABLE fills", "the copy cannot be read: no such table: fills"),
+    ("DELETE FROM ledger", "the ledger's own row is missing"),
+    ("UPDATE entries SET amount = 'much' WHERE seq = 2 AND n = 0", "journal row 2 (account of bob) does not match"),
+])  # fmt: skip
+def test_copy_of_a_record_that_cannot_be_read_is_kept_and_told(ledger, settings, tmp_path, capsys, statement, said):
+    """
+    What is left of a record is worth a copy above all when some of it cannot be read any more.
+    """
+    change(ledger, statement)
+
+    assert (1 if said else 0) == back_up_by_command(settings, tmp_path / "copy.db")
+    assert capsys.readouterr().out.startswith(said or "")
+    assert (tmp_path / "copy.db").exists()
+
+
+def test_pepper_that_cannot_be_written_leaves_nothing(ledger, tmp_path, monkeypatch):
+    """
+    A disk that is full at the very end leaves no half of a pepper, which would keep the name from the next backup.
+    """
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    synced = os.fsync
+
+    def full(descriptor):
+        if str(Path(f"/proc/self/fd/{descriptor}").readlink()).endswith(".pepper"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(ConfigError, match="No space left"):
+        back_up(ledger, folder / "copy.db", Watcher(lambda pages: None), b"x" * 40)
+    assert [] == names(folder)
+
+
 def test_ledger_of_another_version_is_copied_as_it_is(ledger, settings, tmp_path, capsys):
     """
     Whoever has installed a new version can still back up what the old one has left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 
@@ -82,6 +83,36 @@ async def test_service_tells_on_a_port_of_its_own(operated):  # noqa: F811
             assert 404 == answer.status
         async with operated.session.get("/metrics", headers={"X-API-Key": "none"}) as answer:
             assert 401 == answer.status
+
+
+async def test_port_of_its_own_is_answered_for_as_long_as_the_service_is_ready(operated):  # noqa: F811
+    """
+    However long a client of Prometheus' port takes, whoever looks is told at once that the service stops.
+    """
+    port = free_port()
+    operated.write(["binance", "kraken"], more=f"[metrics]\nport = {port}\n")
+
+    async def looked(address):
+        async with aiohttp.ClientSession() as looking:
+            while True:
+                answers = []
+                for url in (f"http://127.0.0.1:{port}/metrics", f"{address}/readyz"):
+                    try:
+                        async with looking.get(url) as answer:
+                            answers.append(answer.status)
+                    except aiohttp.ClientError:
+                        answers.append(None)
+                if answers[0] is None:
+                    return answers[1]
+
+    async with operated.serving():
+        _, slow = await asyncio.open_connection("127.0.0.1", port)
+        slow.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        await operated.until_status(200, "/readyz")
+        looking = asyncio.create_task(looked(operated.address))
+    slow.close()
+
+    assert 200 != await looking
 
 
 async def test_port_that_is_taken_keeps_the_service_from_starting(operated):  # noqa: F811

@@ -64,7 +64,7 @@ class Operated:
         self.file = folder / "settings.toml"
         self.folder, self.simulator_url = folder, simulator_url
         self.hangup = asyncio.Event()
-        self.session = None
+        self.session = self.address = None
 
     def write(self, venues, symbols=("BTC/USDT",), more=""):
         text = HEAD.format(folder=self.folder, symbols=list(symbols)) + more
@@ -77,10 +77,10 @@ class Operated:
     @asynccontextmanager
     async def serving(self):
         settings = self.read()
-        async with running(settings, {}, read=self.read, hangup=self.hangup) as address:
+        async with running(settings, {}, read=self.read, hangup=self.hangup) as self.address:
             async with key_desk(settings, lambda: load_pepper({}, self.folder / "ledger.db").secret) as keys:
                 text, _ = await keys.create("tester", ["quote", "execute", "account", "admin"])
-            async with aiohttp.ClientSession(address, headers={"X-API-Key": text}) as self.session:
+            async with aiohttp.ClientSession(self.address, headers={"X-API-Key": text}) as self.session:
                 yield self
 
     async def ask(self, method, path, **options):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.app import desk_rules, door, listings, market_rules, venue_configs
+from service.room_rules import desk_rules, door, listings, market_rules, venue_configs
 from service.settings import Settings, VenueSettings
 from service.settings_changes import NEEDS_RESTART, applicable, changed_keys, switched
 

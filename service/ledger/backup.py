@@ -68,14 +68,9 @@ def back_up(source: Path, target: Path, progress: Progress, companion: bytes | N
             progress.tell(0, 0, doing="proving rows of the copy")
             faults, report = _prove(unnamed, progress)
             size = unnamed.stat().st_size
-            if companion is not None:
-                _write_beside(beside, companion)
-            try:
+            with _beside(beside, companion):
                 _name(unnamed, target)
-            except OSError:
-                if companion is not None:
-                    beside.unlink()
-                raise
+            _sync(target.parent)
     except OSError as error:
         raise ConfigError([f"{target} cannot be written: {error.strerror}"]) from error
     except (sqlite3.Error, sa.exc.DBAPIError) as error:
@@ -131,15 +126,28 @@ def _prove(path: Path, progress: Progress) -> tuple[tuple[str, ...], Report | No
             found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
             faults = tuple(found) if found != ["ok"] else ()
             return faults, (None if faults or not is_head(connection) else verify(connection, progress.tell))
+    except sa.exc.DBAPIError as error:  # A text that is none, a table that is gone: to SQLite itself that is no fault.
+        return (f"the copy cannot be read: {error.orig}",), None
     finally:
         engine.dispose()
 
 
-def _write_beside(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def _beside(path: Path, companion: bytes | None) -> Iterator[None]:
+    """Put the companion there; it goes again, whole or not, if the copy does not get its name."""
+    if companion is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(companion)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _name(unnamed: Path, target: Path) -> None:
@@ -152,8 +160,11 @@ def _name(unnamed: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         unnamed.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)

@@ -5,7 +5,7 @@ One pass over the journal with all that hangs on it, by its numbers; nothing is 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -106,14 +106,18 @@ class _Proof:
         self.report.rows += 1
         self.report.entries += len(entries)
         self._accounts.add(account)
-        self._add_up(seq, entries)
         if kind == "reset":
             self.positions = {key: one for key, one in self.positions.items() if key[0] != account}
+        try:
+            self._add_up(seq, entries)
+            if execution is not None:
+                self._trade(execution)
+        except (TypeError, ValueError, ArithmeticError):  # SQLite keeps whatever somebody writes.
+            self.fault(f"journal row {seq} has something else on record where an amount or a side belongs")
         if (kind == "execution") != (execution is not None):
             self.fault(f"journal row {seq} is of kind {kind} and has {'an' if execution else 'no'} execution")
         elif execution is not None:
             self.report.executions += 1
-            self._trade(execution)
 
     def _add_up(self, seq: int, entries: list[Any]) -> None:
         sums: Counter[str] = Counter()
@@ -148,7 +152,10 @@ def verify(connection: sa.Connection, tell: Callable[[int, int], object] | None 
 
 def _read(connection: sa.Connection, tell: Callable[[int, int], object] | None = None) -> _Proof:
     proof = _Proof()
-    ledger = connection.execute(schema.select_ledger).one()
+    ledger = connection.execute(schema.select_ledger).first()
+    if ledger is None:
+        proof.fault("the ledger's own row is missing, which says where its journal ends")
+        return proof
     start = ledger.journal_start
     proof.report.head = (start, BEGINNING)
     executions = _Rows(
@@ -167,11 +174,11 @@ def _read(connection: sa.Connection, tell: Callable[[int, int], object] | None =
     for *row, stored in journal:
         _tell_strays(proof, executions, fills, entries, row[0])
         found = executions.of(row[0])
-        proof.take(row, found[0] if found else None, fills.of(row[0]), entries.of(row[0]), bytes(stored))
+        proof.take(row, found[0] if found else None, fills.of(row[0]), entries.of(row[0]), _hash(stored))
         if tell is not None and proof.report.rows % _TOLD_EVERY == 0:
             tell(proof.report.rows, ledger.journal_seq - start)
     _tell_strays(proof, executions, fills, entries, 2**63)
-    head = (ledger.journal_seq, BEGINNING if ledger.journal_hash is None else bytes(ledger.journal_hash))
+    head = (ledger.journal_seq, BEGINNING if ledger.journal_hash is None else _hash(ledger.journal_hash))
     if head != proof.report.head:
         proof.fault(f"the journal ends with row {proof.report.head[0]}, and the ledger says with row {head[0]}")
     return proof
@@ -184,13 +191,7 @@ def _tell_strays(proof: _Proof, executions: _Rows, fills: _Rows, entries: _Rows,
 
 
 def _hold_against_balances(connection: sa.Connection, proof: _Proof) -> None:
-    held: Counter[tuple[str, str]] = Counter()
-    for quote in connection.execute(
-        sa.select(
-            schema.firm_quotes.c.account, schema.firm_quotes.c.held_asset, schema.firm_quotes.c.held_amount
-        ).where(schema.firm_quotes.c.status == FirmStatus.OPEN.value)
-    ):
-        held[quote.account, quote.held_asset] += quote.held_amount
+    held = _held(connection, proof)
     sums = {key: total for key, total in proof.balances.items() if proof.opened(key[0])}
     for row in connection.execute(sa.select(schema.balances).order_by(*schema.balances.primary_key.columns)):
         key = row.account, row.asset
@@ -199,11 +200,25 @@ def _hold_against_balances(connection: sa.Connection, proof: _Proof) -> None:
             proof.fault(f"the balance of {row.account} in {row.asset} is {row.total}, and its entries sum to {total}")
         if row.held != held[key]:
             proof.fault(f"of {row.account}'s {row.asset} {row.held} is held, and its open quotes hold {held[key]}")
-        if row.total < row.held:
+        if _is_whole(row.total) and _is_whole(row.held) and row.total < row.held:
             proof.fault(f"of {row.account}'s {row.asset} more is held than there is")
     for (account, asset), total in sums.items():
         if total:
             proof.fault(f"the balance of {account} in {asset} is missing; its entries sum to {total}")
+
+
+def _held(connection: sa.Connection, proof: _Proof) -> Counter[tuple[str, str]]:
+    held: Counter[tuple[str, str]] = Counter()
+    quotes = schema.firm_quotes.c
+    of_open = sa.select(quotes.quote_id, quotes.account, quotes.held_asset, quotes.held_amount).where(
+        quotes.status == FirmStatus.OPEN.value
+    )
+    for quote in connection.execute(of_open):
+        if _is_whole(quote.held_amount):
+            held[quote.account, quote.held_asset] += quote.held_amount
+        else:
+            proof.fault(f"what the firm quote {quote.quote_id} holds is no amount")
+    return held
 
 
 def _hold_against_positions(connection: sa.Connection, proof: _Proof) -> None:
@@ -223,9 +238,7 @@ def rebuild(connection: sa.Connection) -> Report:
     Only what is derived is touched; a broken chain stays broken.  What is held is written anew as well.
     """
     proof = _read(connection)
-    held: dict[tuple[str, str], int] = defaultdict(int)
-    for quote in connection.execute(schema.select_open_firm_quotes):
-        held[quote.account, quote.held_asset] += quote.held_amount
+    held = _held(connection, proof)
     connection.execute(schema.balances.delete())
     connection.execute(schema.positions.delete())
     balances = [
@@ -242,6 +255,16 @@ def rebuild(connection: sa.Connection) -> Report:
     if positions:
         connection.execute(schema.positions.insert(), positions)
     return verify(connection)
+
+
+def _is_whole(value: object) -> bool:
+    """Tell whether a number is one: SQLite keeps whatever somebody writes into a column."""
+    return isinstance(value, int)
+
+
+def _hash(stored: object) -> bytes:
+    """Give a hash as it is on record, whatever stands there."""
+    return bytes(stored) if isinstance(stored, bytes | memoryview) else repr(stored).encode()
 
 
 def _amount(text: str) -> int:

@@ -78,6 +78,7 @@ class Metrics:
         """Tell what *instruments* have counted, what there is in the *house*, and of the process."""
         self.instruments = instruments
         self._ledger = house.ledger
+        self._turn = asyncio.Lock()
         own = CollectorRegistry()  # The library's collectors want one to be registered with.
         self._collectors: list[tuple[str, Collector]] = [
             (name, Families(name, read)) for name, read in house.sources_of_readings(instruments).items()
@@ -103,16 +104,18 @@ class Metrics:
         """
         Write everything in the form that a header ``Accept`` asks for; gives it with its content type.
 
-        It is written piece by piece, between which others have their turn.
+        It is written piece by piece, between which others have their turn; of those who scrape, one at a time has one.
         """
         encode, content_type = choose_encoder(", ".join(_known(accept)))
-        written, began = [], perf_counter()
-        for name, collector in self._collectors:
-            for piece in _written(name, collector, encode):
-                written.append(piece)
-                if perf_counter() - began > SLICE_S:
-                    await asyncio.sleep(0)
-                    began = perf_counter()
+        written = []
+        async with self._turn:
+            began = perf_counter()
+            for name, collector in self._collectors:
+                for piece in _written(name, collector, encode):
+                    written.append(piece)
+                    if perf_counter() - began > SLICE_S:
+                        await asyncio.sleep(0)
+                        began = perf_counter()
         if content_type.startswith("application/openmetrics-text"):
             written.append(END)
         return b"".join(written), content_type

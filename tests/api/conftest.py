@@ -35,10 +35,11 @@ from service.api.handlers import API
 from service.api.openapi import OpenApi
 from service.api.problems import CODES
 from service.api.server import Runner
-from service.app import create_app, room
+from service.app import create_app
 from service.keys import KeyRing, quote_key
 from service.ledger.opening import starting_balances
 from service.ledger.sqlite import SqliteLedger
+from service.room_rules import room
 from service.settings import Settings, load_settings
 from tests.conftest import venue_book
 from tests.log_lines import hold_to_schema

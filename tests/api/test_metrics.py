@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from itertools import groupby
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from service.api.server import ADMISSION
 from service.desk.keeper import KEEPER
 from service.desk.realism import Realism
 from service.errors import Unavailable
+from service.metrics import exposition
 from service.metrics.catalogue import CATALOGUE
 from service.metrics.exposition import METRICS
 from tests.api.conftest import LADDERS, Server
@@ -559,6 +561,25 @@ async def test_header_that_makes_no_sense_is_answered_in_plain_text(house, accep
     reply = await house.get("/metrics", key="admin", headers={"Accept": accept})
 
     assert (200, "text/plain; version=0.0.4; charset=utf-8") == (reply.status, reply.headers["Content-Type"])
+
+
+async def test_of_those_who_scrape_one_at_a_time_has_a_turn(house, monkeypatch):
+    """
+    However many ask at once, whoever wants a quote waits for a piece of one answer, not of each.
+    """
+    turns = []
+
+    def written(name, collector, encode):
+        for piece in exposition._written_by(name, collector, encode):
+            turns.append(asyncio.current_task())
+            yield piece
+
+    monkeypatch.setattr(exposition, "_written_by", exposition._written, raising=False)
+    monkeypatch.setattr(exposition, "_written", written)
+    monkeypatch.setattr(exposition, "SLICE_S", 0)
+    answers = await asyncio.gather(*(house.app[METRICS].scrape("") for _ in range(5)))
+
+    assert 5 == len(answers) == len([task for task, _ in groupby(turns)])
 
 
 async def test_what_cannot_be_read_is_left_out(house, monkeypatch):

@@ -183,6 +183,29 @@ async def test_whatever_was_changed_is_found_and_the_first_row_named(filled, sta
     assert faults[0].startswith(first)
 
 
+@pytest.mark.parametrize(("statement", "faults"), [
+    ("UPDATE entries SET amount = 'much' WHERE seq = 2 AND n = 0", ["journal row 2 (", "journal row 2 has"]),
+    ("UPDATE executions SET total = 'much' WHERE seq = 4", ["journal row 4 (", "journal row 4 has"]),
+    ("UPDATE executions SET side = 'both' WHERE seq = 4", ["journal row 4 (", "journal row 4 has"]),
+    # What comes after it is chained to it as well.
+    ("UPDATE journal SET hash = 'none' WHERE seq = 4", ["journal row 4 (", "journal row 5 ("]),
+    ("UPDATE ledger SET journal_hash = 'none'", ["the journal ends with row 9, and the ledger says with row 9"]),
+    ("UPDATE balances SET total = 'much' WHERE account = 'bob'", ["the balance of bob in BTC is much"]),
+    ("UPDATE positions SET cost = 'much' WHERE account = 'bob'", ["the position of bob in BTC/USDT"]),
+    ("DELETE FROM ledger", ["the ledger's own row is missing"]),
+])  # fmt: skip
+@pytest.mark.parametrize("implementation", ["sqlite"], indirect=True)
+async def test_what_is_of_another_kind_is_found_too(filled, statement, faults):
+    """
+    SQLite takes any value for any column: it is a fault like any other, and no end of the proof.
+    """
+    tamper(filled, statement)
+
+    found = proof(filled).faults
+
+    assert faults == [found[n][: len(fault)] for n, fault in enumerate(faults)]
+
+
 async def test_one_fault_is_told_once(filled):
     """
     A row that was changed does not make every row after it look changed.
