@@ -109,7 +109,7 @@ export function DepthPanel() {
         chart.build();
       }),
     ];
-    return () => stop.forEach((one) => one());
+    return () => [...stop, () => chart.close()].forEach((one) => one());
   }, []);
   return html`<${Panel} name="depth" title="Depth" aside=${html`<${DepthNote} />`}>
     <figure aria-label="Depth" class="chart" ref=${root}></figure>

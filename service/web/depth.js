@@ -5,6 +5,14 @@
 import uPlot from "uplot";
 
 const DRAWN_EVERY_MS = 250;
+const LARGE = 10_000;
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+
+/** Write what stands at an axis: as fine as its steps, with a point wherever the browser is from. */
+const prices = (_, splits, axis, space, step) => splits.map((at) => at.toFixed(decimalsFor(step)));
+const quantities = (_, splits, axis, space, step) =>
+  splits.map((at) => (at >= LARGE ? compact.format(at) : at.toFixed(decimalsFor(step))));
+const decimalsFor = (step) => Math.min(12, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 
 /** Sum a side's quantities from the best price on; floats do for a picture. */
 function steps(levels, priceOf) {
@@ -37,7 +45,15 @@ export class DepthChart {
     this.drawnAt = 0;
     this.later = 0;
     this.build();
-    new ResizeObserver(() => this.plot.setSize(this.size())).observe(root);
+    this.resizing = new ResizeObserver(() => this.plot.setSize(this.size()));
+    this.resizing.observe(root);
+  }
+
+  /** Leave nothing behind that listens. */
+  close() {
+    clearTimeout(this.later);
+    this.resizing.disconnect();
+    this.plot.destroy();
   }
 
   size() {
@@ -76,8 +92,8 @@ export class DepthChart {
         cursor: { show: true, points: { show: false }, drag: { x: false, y: false } },
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, high || 1] } },
         axes: [
-          { ...axis, size: 28, space: 80 },
-          { ...axis, size: 48 },
+          { ...axis, size: 28, space: 80, values: prices },
+          { ...axis, size: 48, values: quantities },
         ],
         series: [{}, series("Bids", bid, -1), series("Asks", ask, 1)],
       },

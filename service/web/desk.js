@@ -7,9 +7,10 @@
 import { batch, computed, signal } from "@preact/signals";
 
 import { ask, execute, Problem } from "./api.js";
+import { Kept } from "./kept.js";
 import { Stream } from "./stream.js";
 
-const KEY = "iob.key";
+const kept = new Kept(() => sessionStorage, "iob.key");
 const KEPT_MAX = 100;
 const PAGE = 20;
 const ACCOUNT_EVERY_MS = 5_000;
@@ -17,10 +18,11 @@ const REALISM_EVERY_MS = 5_000;
 const PENDING_AT_ONCE = 3;
 const ASK_AGAIN_MS = 1_000;
 const REST_MS = 600;
+const NO_LONGER = "the key is no longer in force";
 /** How many levels a side the ladder may show. */
 export const DEPTHS = [10, 25, 50, 100, 200];
 
-export const key = signal(sessionStorage.getItem(KEY) ?? "");
+export const key = signal(kept.get() ?? "");
 /** Why a key was turned away; shown at the key form. */
 export const turnedAway = signal("");
 export const session = signal(null);
@@ -34,7 +36,8 @@ export const book = signal(null);
 export const bookProblem = signal(null);
 export const venues = signal([]);
 /** What is asked for in the ticket. */
-export const order = signal({ side: "buy", quantity: "", total: "", tolerance: "0" });
+const EMPTY = { side: "buy", quantity: "", total: "", tolerance: "0" };
+export const order = signal(EMPTY);
 /** The latest quote with the moment at which it came, or why there is none. */
 export const quote = signal(null);
 export const quoteProblem = signal(null);
@@ -71,7 +74,7 @@ export const may = (scope) => session.value?.scopes.includes(scope) ?? false;
  * @param {string} text
  */
 export function open(text) {
-  sessionStorage.setItem(KEY, text);
+  kept.set(text);
   batch(() => {
     key.value = text;
     turnedAway.value = "";
@@ -97,10 +100,15 @@ export function forget() {
 }
 
 function turnAway(detail) {
-  sessionStorage.removeItem(KEY);
+  kept.set(null);
   stream?.close();
   stream = null;
+  asked += 1;
+  clearTimeout(followSoon);
+  requests.clear();
   batch(() => {
+    order.value = EMPTY;
+    resting.value = false;
     key.value = "";
     turnedAway.value = detail;
     session.value = null;
@@ -115,6 +123,7 @@ function turnAway(detail) {
 /** The stream has authenticated, for the first time or again: symbols may have changed meanwhile. */
 async function begin(told) {
   session.value = told;
+  quote.value = null; // What was quoted before may be older than it looks: the machine may have slept.
   const answer = await untilTold(() => ask(key.value, "/v1/symbols"));
   if (!answer) return;
   const served = answer.body.symbols;
@@ -130,8 +139,7 @@ async function begin(told) {
 async function untilTold(asking) {
   for (const mine = stream; mine && mine === stream; ) {
     const answer = await tell(asking, () => {});
-    if (mine !== stream) return null;
-    if (answer) return answer;
+    if (answer || mine !== stream) return answer;
     await new Promise((done) => setTimeout(done, ASK_AGAIN_MS));
   }
   return null;
@@ -146,8 +154,9 @@ function followAlways() {
 }
 
 function hashSymbol() {
-  const named = decodeURIComponent(location.hash.slice(1));
-  return symbols.value.some((one) => one.symbol === named) ? named : "";
+  const written = location.hash.slice(1);
+  const found = symbols.value.find((one) => one.symbol === written || encodeURIComponent(one.symbol) === written);
+  return found?.symbol ?? "";
 }
 
 window.addEventListener("hashchange", () => hashSymbol() && choose(hashSymbol()));
@@ -161,7 +170,8 @@ export function choose(named) {
   asked += 1;
   batch(() => {
     symbol.value = named;
-    for (const one of [book, bookProblem, quote, quoteProblem, outcome]) one.value = null;
+    for (const one of [book, bookProblem, quote, quoteProblem]) one.value = null;
+    if (!isOpen(outcome.value)) outcome.value = null;
   });
   history.replaceState(null, "", `#${named}`);
   followBook();
@@ -195,13 +205,16 @@ function followBook() {
   );
 }
 
+/** Tell whether an order is on its way, or may be on record without our knowing: it is not forgotten for another one. */
+const isOpen = (one) => one?.state === "sending" || one?.state === "unknown";
+
 /** Change what the ticket asks for; the price follows. */
 export function change(fields) {
   order.value = { ...order.value, ...fields };
   if ("tolerance" in fields) return;
   asked += 1;
   quote.value = null; // What is no longer asked for must not be executed.
-  if (outcome.value?.state !== "sending") outcome.value = null;
+  if (!isOpen(outcome.value)) outcome.value = null;
   clearTimeout(followSoon);
   followSoon = setTimeout(followQuote, 150);
 }
@@ -227,10 +240,10 @@ export function followQuote() {
   stream.subscribe(
     "ticket",
     { channel: "quote", symbol: symbol.value, side, ...amount },
-    (data) =>
+    (data, receivedAt) =>
       mine === asked &&
       batch(() => {
-        quote.value = { data, receivedAt: performance.now() };
+        quote.value = { data, receivedAt };
         quoteProblem.value = null;
         marketData.value = data.market_data;
       }),
@@ -247,7 +260,7 @@ export function followQuote() {
 export const executable = () =>
   may("execute") &&
   connection.value.state === "live" &&
-  outcome.value?.state !== "sending" &&
+  !isOpen(outcome.value) &&
   !resting.value &&
   quote.value !== null &&
   !expired.value &&
@@ -280,25 +293,41 @@ export function sendAgain() {
   if (outcome.value?.state === "unknown") send(outcome.value.order);
 }
 
+/** Let an order be whose outcome is not known: executions tell whether it is on record. */
+export function setAside() {
+  if (outcome.value?.state === "unknown") outcome.value = null;
+}
+
 async function send(sent) {
+  const mine = stream;
   outcome.value = { state: "sending", order: sent, attempt: 1 };
-  const again = (attempt) => (outcome.value = { state: "sending", order: sent, attempt });
-  try {
-    const { body, requestId, replayed } = await execute(key.value, sent, again);
-    remember(body.execution_id, requestId);
-    outcome.value = { state: "done", order: sent, execution: body, requestId, replayed };
-  } catch (error) {
-    if (!(error instanceof Problem)) outcome.value = { state: "unknown", order: sent, problem: null };
-    else if (error.body.code === "unauthenticated") turnAway(error.body.detail);
-    else if (error.body.execution_state === "unknown") outcome.value = { state: "unknown", order: sent, problem: error.body };
-    else {
-      remember(error.body.execution_id, error.body.request_id);
-      outcome.value = { state: "refused", order: sent, problem: error.body };
-    }
+  const again = (attempt) => {
+    if (mine === stream) outcome.value = { state: "sending", order: sent, attempt };
+  };
+  const became = await outcomeOf(sent, again);
+  if (mine !== stream) return; // Somebody else may be looking by now.
+  if (became.problem?.code === "unauthenticated") {
+    turnAway(NO_LONGER);
+    return;
   }
+  const { execution_id, request_id } = became.execution ?? became.problem ?? {};
+  remember(execution_id, became.requestId ?? request_id);
+  outcome.value = became;
+  if (became.state === "unknown") settle(sent);
   resting.value = true;
   setTimeout(() => (resting.value = false), REST_MS);
   refreshAccount();
+}
+
+/** Execute an order; gives what is to be said of it. */
+async function outcomeOf(sent, again) {
+  try {
+    const { body, requestId, replayed } = await execute(key.value, sent, again);
+    return { state: "done", order: sent, execution: body, requestId, replayed };
+  } catch (error) {
+    const problem = error instanceof Problem ? error.body : null;
+    return { state: problem && problem.execution_state !== "unknown" ? "refused" : "unknown", order: sent, problem };
+  }
 }
 
 /** Under which request of this tab an execution came on record, where that is known. */
@@ -311,14 +340,17 @@ function remember(executionId, requestId) {
   if (requests.size > KEPT_MAX) requests.delete(requests.keys().next().value);
 }
 
-/** Ask, and turn the person away where the key is no longer good. */
+/** Ask, and turn the person away where the key is no longer good; gives null where another one has come meanwhile. */
 async function tell(asking, onProblem) {
+  const mine = stream;
   try {
     const answer = await asking();
+    if (mine !== stream) return null;
     onProblem("");
     return answer;
   } catch (error) {
-    if (error instanceof Problem && error.body.code === "unauthenticated") turnAway(error.body.detail);
+    if (mine !== stream) return null;
+    if (error instanceof Problem && error.body.code === "unauthenticated") turnAway(NO_LONGER);
     else onProblem(error.message);
     return null;
   }
@@ -328,14 +360,14 @@ async function tell(asking, onProblem) {
 export async function refreshAccount() {
   if (!may("account")) return;
   const answer = await tell(() => ask(key.value, "/v1/account"), (detail) => (accountProblem.value = detail));
-  if (answer && session.value) account.value = answer.body;
+  if (answer) account.value = answer.body;
 }
 
 async function loadExecutions() {
   if (!may("account")) return;
   const asking = () => ask(key.value, `/v1/executions?limit=${PAGE}`);
   const answer = await tell(asking, (detail) => (executionsProblem.value = detail));
-  if (answer && session.value) keep(answer.body.executions);
+  if (answer) keep(answer.body.executions);
 }
 
 function addExecution(execution) {
@@ -352,6 +384,13 @@ function keep(found) {
   }
   const all = [...known.values()].sort((one, other) => (one.executed_at < other.executed_at ? 1 : -1));
   executions.value = all.slice(0, KEPT_MAX);
+  if (outcome.value?.state === "unknown") settle(outcome.value.order);
+}
+
+/** An order whose outcome was not known is on record, if executions have it. */
+function settle(sent) {
+  const found = executions.value.find(({ client_order_id }) => client_order_id === sent.client_order_id);
+  if (found && found.status !== "rejected") outcome.value = { state: "done", order: sent, execution: found };
 }
 
 /** See whether what the books showed after fills is known by now; the oldest are first. */
@@ -359,7 +398,7 @@ async function lookAtFills() {
   const pending = executions.value.filter(({ status, realism }) => status !== "rejected" && (realism?.pending ?? true));
   for (const { execution_id } of pending.slice(-PENDING_AT_ONCE)) {
     const answer = await tell(() => ask(key.value, `/v1/executions/${execution_id}`), () => {});
-    if (!answer || !session.value) return;
+    if (!answer) return;
     if (!answer.body.realism.pending) keep([answer.body]);
   }
 }

@@ -7,10 +7,20 @@ import { colourOf } from "./palette.js";
 import { difference, spreadBps, text, units } from "./decimal.js";
 
 const PRICE_DECIMALS_MAX = 5;
+const SMALL_PRICE_DECIMALS_MAX = 9; // Below 1, where digits begin late.
 const QUANTITY_DECIMALS_MAX = 6;
+const ROOM = { price: 11, quantity: 9, sum: 10 }; // Letters that app.css gives a column.
+const FAR = 6; // So many zeros after the point are counted rather than written.
+const SIZES = [
+  [12, "T"],
+  [9, "B"],
+  [6, "M"],
+];
 const BAR_QUANTILE = 0.95;
 const ROW_PX = 21; // As --row in app.css.
 const BEYOND = 3; // Rows above and below what can be seen.
+
+const LEFT_OUT = /[…TBM₀-₉]/;
 
 /** Make an element with a class and a role. */
 function make(tag, name, role) {
@@ -27,13 +37,20 @@ class Cell {
     this.node = document.createTextNode("");
     this.element.append(this.node);
     this.shown = "";
+    this.title = "";
+    this.cut = false;
     parent.append(this.element);
   }
 
-  show(value) {
-    if (value === this.shown) return;
-    this.shown = value;
-    this.node.data = value;
+  /** Show *value*, which stands for *exact*: where something of it is left out, pointing at it gives the rest. */
+  show(value, exact = value) {
+    if (value !== this.shown) {
+      this.shown = value;
+      this.node.data = value;
+      this.cut = LEFT_OUT.test(value);
+    }
+    const title = this.cut ? exact : "";
+    if (title !== this.title) this.element.title = this.title = title;
   }
 }
 
@@ -83,10 +100,10 @@ class Row {
     }
     if (level.price !== this.level) this.element.dataset.price = this.level = level.price;
     this.venue.show(level.venue);
-    this.price.show(align(price, decimals.price));
-    this.other.show(align(other, decimals.other));
-    this.quantity.show(align(level.quantity, decimals.quantity));
-    this.sum.show(align(sum, decimals.quantity));
+    this.price.show(align(price, decimals.price, ROOM.price), price);
+    this.other.show(align(other, decimals.other, ROOM.price), other);
+    this.quantity.show(align(level.quantity, decimals.quantity, ROOM.quantity), level.quantity);
+    this.sum.show(align(sum, decimals.quantity, ROOM.sum), sum);
     const byFills = level.held === "0" ? level.taken : difference(level.taken, level.held);
     this.taken.show(byFills === "0" ? "" : byFills);
     this.held.show(level.held === "0" ? "" : level.held);
@@ -97,13 +114,30 @@ class Row {
   }
 }
 
-/** Put decimal points under each other; what is finer than there is room for is cut, and says so. */
-function align(amount, decimals) {
+/** Put decimal points under each other; what there is no room for is cut, and says so. */
+function align(amount, wanted, room) {
   const point = amount.indexOf(".");
   const have = point < 0 ? 0 : amount.length - point - 1;
-  if (have > decimals) return `${amount.slice(0, point + decimals)}…`; // The element's title and data have the rest.
+  const whole = amount.length - have - (have ? 1 : 0);
+  const decimals = Math.min(wanted, Math.max(0, room - whole - 1));
+  if (whole > room || (have && !decimals)) return large(amount.slice(0, whole));
+  if (have > decimals) return small(amount, room) ?? `${amount.slice(0, point + decimals)}…`;
   if (have === decimals) return amount;
   return amount + "\u00a0".repeat(decimals - have + (have === 0 ? 1 : 0));
+}
+
+/** Shorten a whole number that is too long for its column: 98.76B for 98765432109. */
+function large(whole) {
+  const [zeros, size] = SIZES.find(([zeros]) => whole.length > zeros) ?? SIZES.at(-1);
+  return `${whole.slice(0, -zeros) || "0"}.${whole.slice(-zeros).padStart(zeros, "0").slice(0, 2)}${size}`;
+}
+
+/** Shorten a number close to 0, of which nothing would be seen: 0.0₈1234 has eight zeros after the point. */
+function small(amount, room) {
+  const zeros = /^0\.(0*)/.exec(amount)?.[1].length ?? 0;
+  if (zeros < FAR) return null;
+  const count = String(zeros).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
+  return `0.0${count}${amount.slice(zeros + 2, zeros + room - 1 - count.length)}`;
 }
 
 function decimalsOf(amount) {
@@ -241,12 +275,12 @@ export class Ladder {
   /** Columns only ever get wider, so that nothing jumps. */
   learn(data, net) {
     const { decimals } = this;
-    if (decimals.quantity === QUANTITY_DECIMALS_MAX && decimals.price === PRICE_DECIMALS_MAX && decimals.other === PRICE_DECIMALS_MAX) return;
     for (const levels of [data.asks, data.bids]) {
       for (const { price, net_price, quantity } of levels) {
         const [main, other] = net ? [net_price, price] : [price, net_price];
-        decimals.price = Math.min(PRICE_DECIMALS_MAX, Math.max(decimals.price, decimalsOf(main)));
-        decimals.other = Math.min(PRICE_DECIMALS_MAX, Math.max(decimals.other, decimalsOf(other)));
+        const most = price.startsWith("0.") ? SMALL_PRICE_DECIMALS_MAX : PRICE_DECIMALS_MAX;
+        decimals.price = Math.max(decimals.price, Math.min(most, decimalsOf(main)));
+        decimals.other = Math.max(decimals.other, Math.min(most, decimalsOf(other)));
         decimals.quantity = Math.min(QUANTITY_DECIMALS_MAX, Math.max(decimals.quantity, decimalsOf(quantity)));
       }
     }

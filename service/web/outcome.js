@@ -58,7 +58,11 @@ function Unknown({ problem }) {
   return html`<div class="outcome refused" role="alert" data-testid="refusal">
     <h3>The outcome is not known yet</h3>
     <p>${problem ? sentence(problem.detail) : "No answer came, several times."} The order may be sent again safely: it is executed once.</p>
-    <p><button type="button" onClick=${desk.sendAgain}>Send the same order again</button></p>
+    <p>
+      <button type="button" onClick=${desk.sendAgain}>Send the same order again</button>
+      ${" "}<button type="button" onClick=${desk.setAside}>Set it aside</button>
+    </p>
+    <p class="note">Nothing else is executed before that. If it is on record, Executions has it.</p>
   </div>`;
 }
 

@@ -32,13 +32,18 @@ const typing = (target) =>
   (target.tagName === "INPUT" && target.type !== "radio") || target.tagName === "SELECT" || target.tagName === "TEXTAREA";
 
 function press(event) {
+  if (event.key === "Enter" && event.repeat) {
+    event.preventDefault(); // A key that is held down is one order, on a button as well.
+    return;
+  }
+  if (document.querySelector("dialog[open]")) return; // What lies under it cannot be seen.
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     desk.executeShown();
     return;
   }
   if (event.key === "Enter" && typing(event.target) && event.target.closest(".ticket form")) desk.followQuote();
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && typing(event.target)) event.target.blur();
   if (typing(event.target)) return;
   const found = KEYS.find(([key]) => key === event.key);

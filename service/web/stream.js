@@ -7,9 +7,15 @@
 const SILENT_AFTER_MS = 3_000;
 const BROKEN_AFTER_MS = 10_000;
 const LOOK_EVERY_MS = 250;
+const SLEPT_MS = 2_000;
+const AGAIN_AFTER_MS = 1_000;
+const ATTEMPTS_UNHEARD_MAX = 3;
 const BACKOFF_MS = [250, 500, 1_000, 2_000, 4_000];
 const KEPT_IN_ORDER_MAX = 500;
 const POLICY = 1008;
+
+/** How far the date is ahead of what the page has lived through: more, once the machine has slept or its clock was set. */
+const aheadMs = () => Date.now() - performance.now();
 
 /**
  * @typedef {object} Status
@@ -36,6 +42,7 @@ export class Stream {
     this.state = "connecting";
     this.scheduled = 0;
     this.retry = 0;
+    this.ahead = aheadMs();
     this.looking = setInterval(() => this.look(), LOOK_EVERY_MS);
     this.connect();
   }
@@ -44,7 +51,7 @@ export class Stream {
    * Follow something; a subscription of the same name takes the other's place.
    * @param {string} name Of ours, and the subscription's id.
    * @param {object} message channel, symbol and whatever else the channel takes.
-   * @param {(data: object) => void} onValue
+   * @param {(data: object, heardAt: number) => void} onValue Told when it came, too, by performance.now().
    * @param {(problem: object) => void} onError Told what stands in a value's place.
    * @param {boolean} [inOrder] Hand on every value rather than the latest.
    */
@@ -127,7 +134,7 @@ export class Stream {
     } else if (frame.channel && subscription.waiting === 0 && "sequence" in frame) {
       if (!subscription.inOrder) subscription.fresh.length = 0;
       else if (subscription.fresh.length >= KEPT_IN_ORDER_MAX) subscription.fresh.shift();
-      subscription.fresh.push(frame);
+      subscription.fresh.push({ ...frame, heardAt: this.heardAt });
       this.scheduled ||= requestAnimationFrame(() => this.handOn());
     }
   }
@@ -147,6 +154,13 @@ export class Stream {
     subscription.served = false;
     subscription.fresh.length = 0;
     subscription.onError(problem);
+    if (problem.retry === "same_request") setTimeout(() => this.again(subscription), AGAIN_AFTER_MS * (1 + Math.random()));
+  }
+
+  /** Ask once more for what was put off, unless something else has been asked for meanwhile. */
+  again(subscription) {
+    const wanted = this.subscriptions.get(subscription.name) === subscription;
+    if (wanted && this.open && subscription.waiting === 0 && !subscription.served) this.begin(subscription);
   }
 
   handOn() {
@@ -154,15 +168,16 @@ export class Stream {
     for (const subscription of this.subscriptions.values()) {
       for (const frame of subscription.fresh.splice(0)) {
         if (frame.error) subscription.onError(frame.error);
-        else subscription.onValue(frame.data);
+        else subscription.onValue(frame.data, frame.heardAt);
       }
     }
   }
 
   lost(event) {
+    const known = this.open;
     this.open = false;
     if (this.over) return;
-    if (event.code === POLICY || this.refusal) {
+    if ((event.code === POLICY && known) || this.refusal) {
       this.close();
       this.become("refused", this.refusal || event.reason);
       this.listener.onRefused(this.refusal || event.reason);
@@ -171,7 +186,9 @@ export class Stream {
     const pauseMs = BACKOFF_MS[Math.min(this.attempt, BACKOFF_MS.length - 1)] * (0.75 + Math.random() / 2);
     this.attempt += 1;
     this.retry = setTimeout(() => this.connect(), pauseMs);
-    this.become(this.heardAt === null ? "connecting" : "stale", this.trouble ? `${this.trouble}; trying again` : "reconnecting");
+    const unheard = this.heardAt === null && this.attempt >= ATTEMPTS_UNHEARD_MAX ? "no stream comes through" : "";
+    const trouble = this.trouble || unheard;
+    this.become(this.heardAt === null ? "connecting" : "stale", trouble ? `${trouble}; trying again` : "reconnecting");
     this.trouble = "";
   }
 
@@ -179,7 +196,10 @@ export class Stream {
   look() {
     const now = performance.now();
     const since = now - Math.max(this.heardAt ?? 0, this.dialledAt);
-    if (this.socket.readyState <= WebSocket.OPEN && since > BROKEN_AFTER_MS) {
+    const ahead = aheadMs();
+    const slept = Math.abs(ahead - this.ahead) > SLEPT_MS;
+    this.ahead = ahead;
+    if (this.socket.readyState <= WebSocket.OPEN && (since > BROKEN_AFTER_MS || slept)) {
       const silent = this.socket;
       this.lost({ code: 1006, reason: "" });
       this.socket = { readyState: WebSocket.CLOSED, close() {} };

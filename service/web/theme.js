@@ -4,14 +4,16 @@
 
 import { signal } from "@preact/signals";
 
-const KEPT = "iob.theme";
+import { Kept } from "./kept.js";
+
+const kept = new Kept(() => localStorage, "iob.theme");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /** "light" or "dark", as it is shown. */
 export const theme = signal("light");
 
 function apply() {
-  const chosen = localStorage.getItem(KEPT);
+  const chosen = kept.get();
   const shown = chosen ?? (dark.matches ? "dark" : "light");
   document.documentElement.dataset.theme = shown; // Before anybody looks at colours.
   theme.value = shown;
@@ -20,8 +22,7 @@ function apply() {
 /** Change to the other one; the machine's own is followed again once it is chosen. */
 export function toggle() {
   const other = theme.value === "dark" ? "light" : "dark";
-  if ((other === "dark") === dark.matches) localStorage.removeItem(KEPT);
-  else localStorage.setItem(KEPT, other);
+  kept.set((other === "dark") === dark.matches ? null : other);
   apply();
 }
 

@@ -84,7 +84,7 @@ function Price() {
   const fact = (label, value) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`;
   const single = side?.best_single_venue;
   return html`<div class="price">
-    <p class="headline">
+    <p class=${`headline ${desk.expired.value ? "expired" : ""}`}>
       <span class="label">${buys ? "You pay" : "You receive"}</span>
       <output data-testid="total" class="big">
         ${side ? html`<${Amount} value=${side.total} unit=${quote} />` : html`<span class="none">${asked ? "no price" : "–"}</span>`}

@@ -7,6 +7,7 @@ import { colourOf } from "./palette.js";
 import { ageWords, reasonWords } from "./words.js";
 import { html, Panel, Venue } from "./ui.js";
 
+const WITHOUT_SCROLLING = 7;
 const SHAPES = { live: "●", warming: "◔", stale: "▲", suspect: "◆", down: "■", off: "○" };
 const TRANSPORTS = { poll: "polled", stream: "streamed", replay: "replayed" };
 
@@ -16,7 +17,7 @@ export function VenuesPanel() {
   const counted = all.filter((venue) => standing(venue).state === "live").length;
   const aside = html`<p class="note">${desk.venues.value.length ? `${counted} of ${all.length} live for ${desk.symbol.value}` : "waiting for word of them …"}</p>`;
   return html`<${Panel} name="venues" title="Venues" aside=${aside}>
-    <ul aria-label="Venues" class="lamps">
+    <ul aria-label="Venues" class="lamps" tabindex=${all.length > WITHOUT_SCROLLING ? 0 : null}>
       ${all.map((venue) => html`<${Lamp} key=${venue.venue} venue=${venue} />`)}
     </ul>
   <//>`;

@@ -76,6 +76,7 @@ class Visit:
 
     Args:
         key: A key that must not be found anywhere but where it belongs.
+        frames: Texts that came on WebSockets.
     """
 
     context: BrowserContext
@@ -83,6 +84,9 @@ class Visit:
     address: str
     key: str
     faults: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    keep_frames: bool = True
+    received: int = 0
     documents: list[dict[str, str]] = field(default_factory=list)
     _expected: list[re.Pattern[str]] = field(default_factory=list)
 
@@ -215,6 +219,12 @@ class Visit:
             sent.append(text)
 
         socket.on("framesent", told)
+        socket.on("framereceived", self._heard)
+
+    def _heard(self, text: str | bytes) -> None:
+        self.received += 1
+        if self.keep_frames:
+            self.frames.append(str(text))
 
     async def look_back(self) -> None:
         """
