@@ -4,7 +4,7 @@
 
 export class Kept {
   /**
-   * @param {() => Storage} store Gives localStorage or sessionStorage; looking at them is refused in some browsers.
+   * @param {() => Storage} store Gives one of the browser's stores; looking at them is refused in some browsers.
    * @param {string} name
    */
   constructor(store, name) {

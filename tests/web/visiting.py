@@ -76,7 +76,6 @@ class Visit:
 
     Args:
         key: A key that must not be found anywhere but where it belongs.
-        frames: Texts that came on WebSockets.
     """
 
     context: BrowserContext
@@ -84,9 +83,6 @@ class Visit:
     address: str
     key: str
     faults: list[str] = field(default_factory=list)
-    frames: list[str] = field(default_factory=list)
-    keep_frames: bool = True
-    received: int = 0
     documents: list[dict[str, str]] = field(default_factory=list)
     _expected: list[re.Pattern[str]] = field(default_factory=list)
 
@@ -219,12 +215,6 @@ class Visit:
             sent.append(text)
 
         socket.on("framesent", told)
-        socket.on("framereceived", self._heard)
-
-    def _heard(self, text: str | bytes) -> None:
-        self.received += 1
-        if self.keep_frames:
-            self.frames.append(str(text))
 
     async def look_back(self) -> None:
         """
