@@ -6,21 +6,27 @@ Pure: no clock, no I/O, no logging.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 
+@dataclass(slots=True)
 class Distribution:
-    """Values counted by bounds; one that is added costs the same however many there were."""
+    """
+    Values counted by bounds; one that is added costs the same however many there were.
 
-    __slots__ = ("bounds", "counts", "sum")
+    Args:
+        bounds: Ascending; a value that is equal to one is within it.
+        counts: By the least bound that a value is within; the last is for those beyond all bounds.
+    """
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Begin empty; *bounds* ascend, and a value that is equal to one is within it."""
-        self.bounds = tuple(bounds)
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    sum: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin empty."""
         self.counts = [0] * (len(self.bounds) + 1)
-        """By the least bound that a value is within; the last is for those beyond all bounds."""
-        self.sum = 0.0
 
     def add(self, value: float) -> None:
         """Count a value."""

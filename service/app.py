@@ -28,14 +28,14 @@ from service import logs
 from service.api.admission import Admission
 from service.api.guard import GUARD, Guard
 from service.api.handlers import API, Api, VenueReport
-from service.api.metrics_routes import metrics_app
+from service.api.metrics_routes import metrics_port
 from service.api.middleware import contract, drop_server_header
 from service.api.openapi import OpenApi
 from service.api.parsing import BODY_MAX_BYTES
 from service.api.render_quote import firm_message
 from service.api.render_record import receipt
 from service.api.routes import add_routes
-from service.api.server import ADMISSION, Room, Runner
+from service.api.server import ADMISSION, Runner, listen
 from service.api.stream import STREAMS, close_streams, open_streams
 from service.control import LocalKeyDesk, serving
 from service.desk.bank import Bank
@@ -65,7 +65,6 @@ FINISHED_WITHIN_S = 7.0
 """So long is waited at the end for what is under way: longer than a body may take, or the record."""
 CUT_AFTER_S = 1.0
 """So long, twice, is waited for handlers that have not ended by then."""
-METRICS_ROOM = Room(per_address=20, total=50)
 
 log = structlog.get_logger()
 
@@ -258,9 +257,9 @@ async def running(
         runner = Runner(app, room(settings, app[GUARD]), shutdown_timeout=CUT_AFTER_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        address = await _listen(runner, settings.service.host, settings.service.port)
+        address = await listen(runner, settings.service.host, settings.service.port)
         # It ends after what is under way: whoever hangs on to it keeps nobody from being told that the service stops.
-        await stack.enter_async_context(_metrics_port(settings, app))
+        await stack.enter_async_context(metrics_port(app, settings.metrics.host, settings.metrics.port))
         stack.push_async_callback(finish, app, runner)
         switching = app[API].switching
         async with switching.waiting():
@@ -270,21 +269,6 @@ async def running(
         log.info("service.started", address=address, market_data=settings.service.mode, symbols=settings.market.symbols)
         yield address
         log.info("service.stopping")
-
-
-@asynccontextmanager
-async def _metrics_port(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    """Answer Prometheus on a port of its own, if the settings give it one."""
-    if not settings.metrics.port:
-        yield
-        return
-    runner = Runner(metrics_app(app[METRICS], app[GUARD]), METRICS_ROOM, shutdown_timeout=CUT_AFTER_S)
-    await runner.setup()
-    try:
-        await _listen(runner, settings.metrics.host, settings.metrics.port, "metrics")
-        yield
-    finally:
-        await runner.cleanup()
 
 
 async def finish(app: web.Application, runner: Runner) -> None:
@@ -324,16 +308,6 @@ async def _start(feeds: Feeds | ReplayedFeeds) -> None:
 
 def _waiting_for(feeds: Feeds | ReplayedFeeds) -> str:
     return f"waiting for {', '.join(feeds.unheard())}" if isinstance(feeds, Feeds) else "starting the replay"
-
-
-async def _listen(runner: Runner, host: str, port: int, table: str = "service") -> str:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError([f"{table}.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
-    bound = runner.addresses[0]
-    name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{name}:{bound[1]}"
 
 
 async def serve(

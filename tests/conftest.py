@@ -34,6 +34,7 @@ settings.register_profile("thorough", max_examples=2_000, **_PATIENT)  # pytest 
 LONG = (
     "tests/rigs/test_soak.py",
     "tests/test_command_line.py",
+    "tests/web/",
     "tests/rigs/test_silence.py",
     "tests/service/desk/test_desk_stateful.py",
     "tests/rigs/test_outages.py",

@@ -76,7 +76,7 @@ def test_readme_names_pages_that_exist():
     Every page the documentation names is there.
     """
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
-        for name in re.findall(r"`((?:docs|service|exchanges)/[\w/.]*)`", page.read_text()):
+        for name in re.findall(r"[`(]((?:docs|service|exchanges)/[\w/.]*)[`)]", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 

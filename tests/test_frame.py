@@ -47,7 +47,8 @@ def book(ladder=BOOK, *, view="gross", market_data="simulated", of=SOURCES):
     levels = {"ask": [], "bid": []}
     for line in ladder.strip().splitlines():
         side, *values = line.split()
-        levels[side].append(dict(zip(("price", "net_price", "quantity", "taken", "venue"), values, strict=True)))
+        level = dict(zip(("price", "net_price", "quantity", "taken", "venue"), values, strict=True))
+        levels[side].append({**level, "held": "0"})
     bids, asks = levels["bid"], levels["ask"][::-1]
     crossed = bool(bids and asks) and float(bids[0]["price"]) > float(asks[0]["price"])
     about = {"symbol": "BTC/USDT", "view": view, "market_data": market_data, "crossed": crossed}

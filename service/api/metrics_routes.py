@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 
 from service.api.admission import Admission
-from service.api.guard import Guard
+from service.api.guard import GUARD, Guard
 from service.api.middleware import contract, drop_server_header, needs
-from service.api.server import ADMISSION
+from service.api.server import ADMISSION, Room, Runner, listen
 from service.metrics.exposition import METRICS, Metrics
+
+ROOM: Final = Room(per_address=20, total=50)
+CUT_AFTER_S: Final = 1.0
 
 
 @needs("admin")
@@ -41,3 +47,23 @@ def metrics_app(metrics: Metrics, guard: Guard) -> web.Application:
     app.on_response_prepare.append(drop_server_header)
     app[METRICS], app[ADMISSION] = metrics, admission
     return app
+
+
+@asynccontextmanager
+async def metrics_port(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """
+    Answer Prometheus on a port of its own, if there is one.
+
+    Raises:
+        ConfigError: If somebody else listens there.
+    """
+    if not port:
+        yield
+        return
+    runner = Runner(metrics_app(app[METRICS], app[GUARD]), ROOM, shutdown_timeout=CUT_AFTER_S)
+    await runner.setup()
+    try:
+        await listen(runner, host, port, "metrics")
+        yield
+    finally:
+        await runner.cleanup()

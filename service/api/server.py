@@ -23,6 +23,7 @@ from service.api.connection import (
     Connection,
     refuse,
 )
+from service.errors import ConfigError
 from service.metrics.exposition import METRICS
 from service.metrics.instruments import Instruments
 
@@ -219,3 +220,22 @@ def affordable(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(1, min(wanted, soft - _DESCRIPTORS_KEPT))
     return wanted
+
+
+async def listen(runner: Runner, host: str, port: int, table: str = "service") -> str:
+    """
+    Listen there; gives the address.
+
+    Args:
+        table: Of the settings, whose ``port`` that is.
+
+    Raises:
+        ConfigError: If somebody else does, or it cannot be.
+    """
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise ConfigError([f"{table}.port: cannot listen on {host}:{port}: {error.strerror}"]) from error
+    bound = runner.addresses[0]
+    name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return f"http://{name}:{bound[1]}"

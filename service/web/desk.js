@@ -264,9 +264,15 @@ export function executeShown() {
   send({
     quote_id: data.quote_id,
     side,
-    client_order_id: crypto.randomUUID(),
+    client_order_id: newId(),
     ...(tolerance && tolerance !== "0" && { tolerance_bps: tolerance }),
   });
+}
+
+/** Make an id; crypto.randomUUID is not there by plain http and another name than localhost. */
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Send an order whose outcome is not known again; the same id executes it once. */

@@ -16,9 +16,8 @@ from service.api import admission as admission_module
 from service.api.connection import HEAD_WITHIN_S
 from service.api.guard import GUARD
 from service.api.handlers import API
-from service.api.metrics_routes import metrics_app
+from service.api.metrics_routes import ROOM, metrics_app
 from service.api.server import ADMISSION
-from service.app import METRICS_ROOM
 from service.desk.keeper import KEEPER
 from service.desk.realism import Realism
 from service.errors import Unavailable
@@ -516,7 +515,7 @@ async def test_port_of_its_own_needs_no_key(house, aiohttp_client):
     There nothing but metrics is answered, the same ones, and everything else is refused as everywhere.
     """
     app = metrics_app(house.app[METRICS], house.app[GUARD])
-    house.client = await aiohttp_client(Server(app, METRICS_ROOM))
+    house.client = await aiohttp_client(Server(app, ROOM))
     reply = await house.get("/metrics", key=None)
     others = [
         await house.get("/metrics?a=1", key=None),

@@ -20,6 +20,7 @@ from tests.rigs.backup import backup
 from tests.rigs.canaries import canaries
 from tests.rigs.connections import cut_at_commit, restarts
 from tests.rigs.dockerfile import dockerfile
+from tests.rigs.frames import frames
 from tests.rigs.growth import growth
 from tests.rigs.idempotency import idempotency
 from tests.rigs.kill import kill, kill_service
@@ -80,6 +81,7 @@ RIGS: dict[str, Callable[[Path], Awaitable[dict[str, Any]]]] = {
     "soak": soak,
     "prometheus": prometheus,
     "dockerfile": dockerfile,
+    "frames": frames,
     "schemathesis": lambda folder: schemathesis(folder, 100),
 }
 
