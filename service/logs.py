@@ -261,6 +261,19 @@ def _set_standard_level(level: int) -> None:
     logging.getLogger("sqlalchemy").setLevel(max(level, logging.WARNING))
 
 
+_LEVELS = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+)
+
+
+def _level(number: int) -> str:
+    """Name a record's level by ours, whatever its library calls it: whoever reads the lines knows five."""
+    return next((name for least, name in _LEVELS if number >= least), "debug")
+
+
 class StandardLibraryHandler(logging.Handler):
     """Turn a record into the event dict that structlog would have made, and send it the same way."""
 
@@ -280,7 +293,7 @@ class StandardLibraryHandler(logging.Handler):
             "logger": record.name,
             "exc_info": record.exc_info,
         }
-        level = str(record.levelname).lower()
+        level = _level(record.levelno)
         self._lines.msg(self._render(record, level, _add_request(None, level, event)))
 
 
@@ -302,7 +315,6 @@ class MalformedRequestFilter(logging.Filter):
                 record.msg, record.args = "request.malformed", ()
                 record.exc_info = record.exc_text = record.stack_info = None
                 record.levelno = min(record.levelno, logging.WARNING)
-                record.levelname = logging.getLevelName(record.levelno)
                 break
             seen.add(id(error))
             error = error.__cause__ or error.__context__

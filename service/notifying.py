@@ -28,9 +28,9 @@ async def notifying(env: Mapping[str, str]) -> AsyncIterator[None]:
 def _every_s(env: Mapping[str, str]) -> float | None:
     """Give half of the time after which systemd takes the process for dead, or None where it does not watch it."""
     watched, by = env.get("WATCHDOG_USEC", ""), env.get("WATCHDOG_PID")
-    if not watched.isdecimal() or by not in (None, "", str(os.getpid())):
+    if not (watched.isascii() and watched.isdecimal()) or by not in (None, "", str(os.getpid())):
         return None
-    return int(watched) / 2_000_000
+    return int(watched) / 2_000_000 or None  # 0 is what says nothing, and would be fed without a pause.
 
 
 async def _live(address: str, every_s: float | None) -> None:

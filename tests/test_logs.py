@@ -462,6 +462,19 @@ def test_level_holds_for_both_kinds_of_loggers(make: Callable[[], Any], level: s
     assert expected == [line["level"] for line in parsed(lines_of("json", log, level))]
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(10, "debug"), (15, "debug"), (25, "info"), (39, "warning"), (45, "error"), (60, "critical")],
+)
+def test_level_that_a_library_has_made_up_is_written_as_one_of_ours(number: int, expected: str) -> None:
+    """
+    Whoever sorts lines by their level finds one of five words there, the nearest that is no more severe.
+    """
+    [line] = parsed(lines_of("json", lambda _: logging.getLogger("library").log(number, "x"), "debug"))
+
+    assert expected == line["level"]
+
+
 @pytest.mark.parametrize("make", [structlog.get_logger, lambda: logging.getLogger("library")])
 def test_level_alone_can_be_changed(make: Callable[[], Any]) -> None:
     """

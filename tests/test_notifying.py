@@ -59,10 +59,12 @@ async def test_watched_service_says_that_it_is_ready_alive_and_stopping(listener
     assert "STOPPING=1" == last
 
 
-@pytest.mark.parametrize("watchdog", [{}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
+@pytest.mark.parametrize("watchdog", [
+    {}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"},
+])  # fmt: skip
 async def test_service_that_nobody_watches_feeds_no_watchdog(listener, watchdog):
     """
-    Without a watchdog, with one for another process, or with one that is no number, it only says when it is ready.
+    Without a watchdog, with one for another process, or with one that is no time, it only says when it is ready.
     """
     listening, address = listener
     async with notifying({"NOTIFY_SOCKET": address, **watchdog}):
