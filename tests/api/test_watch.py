@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import fcntl
 import json
 import os
@@ -45,6 +46,7 @@ class Terminal:
         )
         os.close(slave)
         self.written = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # A read may end within a character.
         os.set_blocking(self.master, False)
         asyncio.get_running_loop().add_reader(self.master, self._read)
 
@@ -55,7 +57,7 @@ class Terminal:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self.master)
-        self.written += data.decode("utf-8", "replace")
+        self.written += self._decoder.decode(data)
 
     def resize(self, width, height):
         self.height = height
