@@ -177,7 +177,7 @@ class _Watch:
     async def run(self) -> int:
         """Show it; whatever ends it, the terminal is as it was before."""
         loop = asyncio.get_running_loop()
-        height = self._console.height
+        _, height = self._screen.size
         self._depth = rows_wanted(self._options.depth, height)
         async with self._client.stream(*_subscriptions(self._options, height)) as stream:
             # Nothing is shown before it is known that there is something to show.
@@ -211,7 +211,7 @@ class _Watch:
 
     async def _draw(self, stream: Stream) -> None:
         self._changed.clear()
-        width, height = self._console.size
+        width, height = self._screen.size
         options = self._options
         ascii_only = _is_ascii_only(self._console)
         lines = frame(self._seen, width, height, time.monotonic(), depth=options.depth, ascii_only=ascii_only)
@@ -254,6 +254,12 @@ class _Screen:
         self._lines: Sequence[Text] = ()
         self._size = (0, 0)
         self._modes: list[Any] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Give its width and height as they are now, whatever a shell has exported as COLUMNS and LINES."""
+        width, height = os.get_terminal_size(self._console.file.fileno())
+        return (width, height) if width and height else (self._console.width, self._console.height)
 
     @contextmanager
     def shown(self, typed: Callable[[], None]) -> Iterator[None]:

@@ -153,10 +153,11 @@ async def wire(house):
 
 async def test_terminal_shows_the_book_as_it_is(house, wire):
     """
-    It appears, follows the book and the terminal's size, says that it is stale while the service is away, comes back by
-    itself, and leaves the terminal as it was.
+    It appears, follows the book and the terminal's size, whatever COLUMNS says, tells that it is stale while the
+    service is away, comes back by itself, and leaves the terminal as it was.
     """
     variables = {"IOB_URL": f"http://127.0.0.1:{wire.port}", "IOB_API_KEY": house.keys["all"]}
+    variables |= {"COLUMNS": "80", "LINES": "24"}
     async with terminal("watch", "BTC/USDT", "--view", "gross", "--quantity", "0.1", **variables) as shown:
         lines = await shown.until("64009", "mid 64005.25", "● kraken", "buy  0.1 BTC at ")
         assert "BTC/USDT  live prices, mock execution" == lines[0]
