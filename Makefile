@@ -8,7 +8,7 @@ INSTALL := $(PIP) install --no-compile --require-hashes --no-deps
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 LAWS := tests/service/pricing/test_pricing_laws.py tests/service/market/test_market_conversion.py tests/service/desk/test_desk_stateful.py tests/exchanges/test_recorded.py
 
-MEASURED := tests/service/desk tests/service/market tests/service/pricing tests/service/test_accounting.py $(addprefix tests/exchanges/test_,book.py board.py checksum.py continuity.py crosscheck.py distribution.py feeds_apply.py health.py ladder.py recorded.py recording.py replay.py venues.py) $(addprefix tests/api/test_,admission.py codes.py limits.py) tests/ledger/test_verify.py tests/test_addresses.py tests/test_keys.py tests/test_settings_changes.py
+MEASURED := tests/service/desk tests/service/market tests/service/pricing tests/service/test_accounting.py $(addprefix tests/exchanges/test_,book.py board.py checksum.py continuity.py crosscheck.py distribution.py feeds_apply.py health.py ladder.py recorded.py recording.py replay.py venues.py) $(addprefix tests/api/test_,admission.py codes.py limits.py) tests/ledger/test_verify.py tests/test_addresses.py tests/test_keys.py tests/test_printable.py tests/test_settings_changes.py
 
 # One more than there are cores: many tests wait, for a venue to go stale or a lock to be let go.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)

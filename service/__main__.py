@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except ConfigError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            _say(problem)
         return EXIT_USAGE
     except Unavailable as error:
-        print(f"{error.code}: {error.detail}", file=sys.stderr)
+        _say(f"{error.code}: {error.detail}")
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return 130

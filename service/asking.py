@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.command_line import EXIT_REFUSED, load, say
 from service.errors import ConfigError
+from service.printable import printable_values
 from service.progress import progress
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _run(options: argparse.Namespace, ask: _Ask, show: _Show, *, patient: bool =
     if options.json:
         sys.stdout.writelines(orjson.dumps(answer).decode() + "\n" for answer in found)
     else:
-        show(found, Console())
+        show(printable_values(found), Console())
     return 0
 
 
@@ -289,7 +290,7 @@ def _refused(error: OrderBookError, *, as_json: bool) -> int:
 
         from service.terminal import show_problem
 
-        show_problem(error.raw, Console(stderr=True))
+        show_problem(printable_values(error.raw), Console(stderr=True))
     return EXIT_REFUSED
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.printable import printable
 from service.progress import wiped
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ DEFAULT_SETTINGS = Path("settings.toml")
 
 def say(text: str) -> None:
     """Tell the person at the terminal."""
-    print(wiped(text, sys.stderr), file=sys.stderr, flush=True)
+    print(wiped(printable(text), sys.stderr), file=sys.stderr, flush=True)
 
 
 def load(options: argparse.Namespace, **overrides: str | None) -> Settings:

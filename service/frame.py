@@ -26,6 +26,7 @@ from service.client import (
 from service.client.market import Book, Level, Venue
 from service.client.quotes import QuoteSide, Source
 from service.client.streaming import Update
+from service.printable import printable
 from service.progress import duration
 
 LADDER, TOP, QUOTE = "ladder", "top", "quote"
@@ -175,6 +176,7 @@ def frame(
             line.stylize("dim")
     lines = [_title(seen, width), _condition(seen, width, now_s), *ladder, *below]
     for line in lines:
+        line.plain = printable(line.plain)
         line.truncate(width)
     return lines if height is None else lines[:height]
 

@@ -310,3 +310,14 @@ def test_nothing_is_drawn_beyond_the_terminal(width, height):
         lines = frame(seen, width, height, 100.1)
         assert len(lines) <= height
         assert max(line.cell_len for line in lines) <= width
+
+
+def test_names_do_not_steer_the_terminal():
+    """
+    A venue's name, reason or symbol that holds signs for the terminal is drawn as a name with a hole.
+    """
+    odd = SOURCES | {"ok\x1b[2J": ("down", "time\x1bout", None)}
+    lines = drawn(watched(told(book(of=odd))))
+
+    assert any("ok�[2J" in line and "time�out" in line for line in lines)
+    assert all(line.isprintable() for line in lines)

@@ -80,3 +80,15 @@ async def test_something_else_at_the_address_is_told(command):
     status, out, err = await command("quote", "BTC/USDT", "1.5")
 
     assert (2, "") == (status, out) and "is not as expected: status 404" in err
+
+
+async def test_refusal_does_not_steer_the_terminal(command):
+    """
+    What a server puts into its words is shown, and not obeyed.
+    """
+    command.server.always = Problem("unauthenticated", {"detail": "wiped \x1b[2J\x1b]0;gone\x07"})
+
+    status, out, err = await command("quote", "BTC/USDT", "1.5")
+
+    assert (1, "") == (status, out)
+    assert "wiped �[2J�]0;gone�" in err and "\x1b[2J" not in err
