@@ -344,8 +344,8 @@ def load_pepper(env: Mapping[str, str], ledger: Path | None) -> Pepper:
     if file:
         # What systemd hands over is for us alone, by an ACL, whose mask the mode shows as if it were a group's.
         credentials = env.get("CREDENTIALS_DIRECTORY")
-        closed = bool(credentials) and Path(file).parent == Path(str(credentials))
-        return Pepper(_read(Path(file), "IOB_PEPPER_FILE", closed=closed))
+        handed_over = bool(credentials) and Path(file).parent == Path(str(credentials))
+        return Pepper(_read(Path(file), "IOB_PEPPER_FILE", open_bits=0o027 if handed_over else 0o077))
     if ledger is None:
         raise ConfigError(["IOB_PEPPER or IOB_PEPPER_FILE must be set: every process of this ledger needs the same"])
     beside = _beside(ledger)
@@ -392,9 +392,9 @@ def _write_new(path: Path, secret: bytes) -> None:
         unnamed.unlink(missing_ok=True)
 
 
-def _read(path: Path, name: str, *, closed: bool = False) -> bytes:
+def _read(path: Path, name: str, *, open_bits: int = 0o077) -> bytes:
     try:
-        open_to_others = not closed and path.stat().st_mode & 0o077
+        open_to_others = path.stat().st_mode & open_bits
         secret = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError([f"{name}: {path} cannot be read: {error.strerror}"]) from error

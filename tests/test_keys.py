@@ -620,6 +620,9 @@ def test_pepper_that_systemd_hands_over_is_taken(tmp_path, ledger):
     for elsewhere in ({}, {"CREDENTIALS_DIRECTORY": ""}, {"CREDENTIALS_DIRECTORY": str(tmp_path.parent)}):
         with pytest.raises(ConfigError, match="is open to other users"):
             load_pepper(env | elsewhere, ledger)
+    file.chmod(0o444)
+    with pytest.raises(ConfigError, match="is open to other users"):
+        load_pepper(env | {"CREDENTIALS_DIRECTORY": str(tmp_path)}, ledger)
 
 
 def test_pepper_of_any_bytes_is_taken_from_the_environment(ledger):
