@@ -9,7 +9,7 @@ import * as desk from "./desk.js";
 import { VersusQuote } from "./outcome.js";
 import { colourOf } from "./palette.js";
 import { ageWords, codeWords, timeWords } from "./words.js";
-import { Amount, html, Panel, Venue } from "./ui.js";
+import { Amount, Heads, html, Panel, Venue } from "./ui.js";
 
 /** The id of the execution whose details are open. */
 const opened = signal("");
@@ -122,15 +122,7 @@ function DetailsOf({ one, close }) {
     ${one.realism && html`<${RealismTable} realism=${one.realism} />`}
     <div class="scroll" tabindex="0" role="group" aria-label="Fills">
       <table aria-label="Fills">
-        <thead>
-          <tr>
-            <th scope="col">Venue</th>
-            <th scope="col" class="number">Price</th>
-            <th scope="col" class="number">Quantity</th>
-            <th scope="col" class="number">Fee</th>
-            <th scope="col" class="number">Book's age</th>
-          </tr>
-        </thead>
+        <${Heads} words=${["Venue"]} numbers=${["Price", "Quantity", "Fee", "Book's age"]} />
         <tbody>
           ${one.fills.map(
             (fill) => html`<tr>
@@ -177,14 +169,7 @@ export function AccountPanel() {
 
 function Balances({ account }) {
   return html`<table aria-label="Balances">
-    <thead>
-      <tr>
-        <th scope="col">Asset</th>
-        <th scope="col" class="number">Available</th>
-        <th scope="col" class="number">Held</th>
-        <th scope="col" class="number">Total</th>
-      </tr>
-    </thead>
+    <${Heads} words=${["Asset"]} numbers=${["Available", "Held", "Total"]} />
     <tbody>
       ${Object.entries(account?.balances ?? {}).map(
         ([asset, { available, held, total }]) => html`<tr data-asset=${asset}>
@@ -201,15 +186,7 @@ function Balances({ account }) {
 function Positions({ account }) {
   const positions = account?.positions ?? [];
   return html`<table aria-label="Positions" class="positions">
-    <thead>
-      <tr>
-        <th scope="col">Position</th>
-        <th scope="col" class="number">Quantity</th>
-        <th scope="col" class="number">Average cost</th>
-        <th scope="col" class="number">Realised</th>
-        <th scope="col" class="number">Unrealised</th>
-      </tr>
-    </thead>
+    <${Heads} words=${["Position"]} numbers=${["Quantity", "Average cost", "Realised", "Unrealised"]} />
     <tbody>
       ${positions.map(
         ({ symbol, quantity, average_cost, realised_pnl, unrealised_pnl }) => html`<tr data-symbol=${symbol}>

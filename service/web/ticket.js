@@ -9,7 +9,7 @@ import { colourOf } from "./palette.js";
 import { Outcome, Refusal } from "./outcome.js";
 import { reasonWords, warningWords } from "./words.js";
 import { Waterfall } from "./waterfall.js";
-import { Amount, Choice, html, Panel, Venue } from "./ui.js";
+import { Amount, Choice, Heads, html, Panel, Venue } from "./ui.js";
 
 /** The quote of the ticket's side, or null. */
 const shownSide = () => desk.quote.value?.data[desk.order.value.side] ?? null;
@@ -186,15 +186,7 @@ function Route() {
   const sources = new Map(quote?.sources.map((source) => [source.venue, source]));
   const rows = [...new Set([...names, ...sources.keys()])];
   return html`<table class="route" aria-label="Route">
-    <thead>
-      <tr>
-        <th scope="col">Venue</th>
-        <th scope="col" class="number">Quantity</th>
-        <th scope="col" class="number">Average</th>
-        <th scope="col" class="number fee">Fee</th>
-        <th scope="col" class="number levels">Levels</th>
-      </tr>
-    </thead>
+    <${Heads} words=${["Venue"]} numbers=${["Quantity", "Average", "Fee", "Levels"]} />
     <tbody>
       ${rows.map((name) => html`<${RouteRow} key=${name} name=${name} leg=${legs.get(name)} source=${sources.get(name)} />`)}
     </tbody>

@@ -43,6 +43,17 @@ export function Choice({ name, legend, value, options, onChoose, hideLegend = tr
   </fieldset>`;
 }
 
+/**
+ * The names of a table's columns: those of words, and those of numbers, which stand at the right.
+ * @param {{words: string[], numbers: string[]}} props
+ */
+export const Heads = ({ words, numbers }) => html`<thead>
+  <tr>
+    ${words.map((name) => html`<th scope="col">${name}</th>`)}
+    ${numbers.map((name) => html`<th scope="col" class=${`number ${name.toLowerCase()}`}>${name}</th>`)}
+  </tr>
+</thead>`;
+
 /** A part of the desk, with its heading and whatever stands beside it. */
 export function Panel({ name, title, aside, children }) {
   return html`<section class=${`panel ${name}`} aria-labelledby=${`${name}-title`}>
