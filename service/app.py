@@ -130,7 +130,6 @@ def create_app(
     guard = Guard(ring)
     guard.serve(*door(settings))
     switching = Switching(settings, read or (lambda: settings), partial(_go_by, feeds, floor, guard))
-    reports = partial(_reports, switching, feeds)
     admission = Admission(lambda taken_in: asyncio.get_running_loop().call_soon(taken_in))
     app = web.Application(
         middlewares=[contract(guard, admission, lambda: floor.closing, instruments), validation_middleware],
@@ -154,29 +153,34 @@ def create_app(
         clock=clock,
         market_data=settings.service.mode,
         board=board,
-        venues=reports,
+        venues=partial(_reports, switching, feeds),
         switching=switching,
         openapi=openapi.document,
         key_desk=LocalKeyDesk(ledger, ring),
     )
     app[ADMISSION], app[GUARD], app[KEEPER] = admission, guard, keeper
     open_streams(app, ring)
-    house = House(
-        version=version("internal-orderbook"),
-        market_data=settings.service.mode,
-        ledger_kind="sqlite" if ledger_path(settings) is not None else "postgresql",
-        board=board,
-        market=market,
-        taken=taken,
-        ledger=ledger,
-        clock=clock,
-        venues=reports,
-        firm_open=lambda: firm.open,
-        streams=lambda: len(app[STREAMS].clients),
-    )
-    app[METRICS] = Metrics(instruments, house)
+    app[METRICS] = Metrics(instruments, _house(settings, app, taken))
     app.cleanup_ctx.append(app[METRICS].counting)
     return app
+
+
+def _house(settings: Settings, app: web.Application, taken: TakenLiquidity) -> House:
+    """Show Prometheus what the routes answer from."""
+    api = app[API]
+    return House(
+        version=version("internal-orderbook"),
+        market_data=api.market_data,
+        ledger_kind="sqlite" if ledger_path(settings) is not None else "postgresql",
+        board=api.board,
+        market=api.market,
+        taken=taken,
+        ledger=api.ledger,
+        clock=api.clock,
+        venues=api.venues,
+        firm_open=lambda: api.firm.open,
+        streams=lambda: len(app[STREAMS].clients),
+    )
 
 
 async def _go_by(feeds: VenueFeeds, floor: Floor, guard: Guard, settings: Settings, *, unserved: bool) -> None:
