@@ -13,12 +13,13 @@ import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import pytest
 
 from exchanges import streaming, venues
-from exchanges.board import Board
+from exchanges.board import STALLED_REASON, Board
 from exchanges.book import Ladder
 from exchanges.clock import SystemClock
 from exchanges.feeds import Feeds, VenueConfig
@@ -33,8 +34,10 @@ SEED = 7
 DEPTHS = {"kraken": 10, "okx": 10, "binance": 10, "bybit": 10, "bitstamp": 100}
 """Ten levels a side are what Kraken sums up; far from the touch, a lost change stays wrong for some seconds."""
 MARKET = SimulatedMarket(SEED)
-UNUSABLE_WITHIN_MS = 100
+UNUSABLE_WITHIN_LOOKS = 20
+"""Looks at the board, each in a turn of the loop of its own and a millisecond after the last one at the earliest."""
 RIGHT_AGAIN_WITHIN_S = 5
+TRIES = 5
 CROSS_CHECK_MS = (300, 600)
 PATIENCE_S = 15
 ASKING_MS = streaming.ANSWERS * (streaming.SETTLE_MS + streaming.AGAIN_MS)
@@ -67,33 +70,27 @@ def numbers(message):
 
 
 @dataclass
-class Wire:
-    """What arrives on a stream's sockets, and when it first shows that something is missing."""
+class Heard:
+    """What one socket has told so far, as far as it takes to see that something is missing."""
 
-    shown_at_s: float | None = None
-    _last: int | None = None
-    _sides: tuple[dict, dict] = field(default_factory=lambda: ({}, {}))
+    last: int | None = None
+    sides: tuple[dict, dict] = field(default_factory=lambda: ({}, {}))
 
-    def hear(self, data):
-        message = json.loads(data)
-        if self.shown_at_s is None and isinstance(message, dict) and self._shows(message):
-            self.shown_at_s = time.perf_counter()
-
-    def _shows(self, message):
+    def shows_a_gap(self, message):
         if message.get("channel") == "book" and "data" in message:
             return self._sums_differ(message["type"], message["data"][0])
         both = numbers(message)
         if both is None:
             return False
-        before, self._last = self._last, both[1]
+        before, self.last = self.last, both[1]
         return before is not None and both[0] != before
 
     def _sums_differ(self, kind, told):
         """Keep the book that Kraken's messages make, and hold it against the sum of the one they were made from."""
         if kind == "snapshot":
-            self._sides = ({}, {})
+            self.sides = ({}, {})
         bare = ""
-        for side, rows, away in zip(self._sides, (told["bids"], told["asks"]), (-1, 1), strict=True):
+        for side, rows, away in zip(self.sides, (told["bids"], told["asks"]), (-1, 1), strict=True):
             side.update((row["price"], row["qty"]) for row in rows)
             best = sorted((price for price, quantity in side.items() if quantity), key=lambda price: price * away)
             kept = {price: side[price] for price in best[: DEPTHS["kraken"]]}
@@ -109,11 +106,30 @@ def _bare(number):
 
 
 @dataclass
+class Wire:
+    """What arrives on a stream's sockets, and when it first shows that what is to be lost is missing."""
+
+    losing: bool = False
+    shown_at_s: float | None = None
+    _heard: WeakKeyDictionary = field(default_factory=lambda: WeakKeyDictionary())
+
+    def lose(self):
+        self.losing, self.shown_at_s = True, None
+
+    def hear(self, socket, data):
+        message = json.loads(data)
+        if isinstance(message, dict) and self._heard.setdefault(socket, Heard()).shows_a_gap(message) and self.losing:
+            self.shown_at_s = self.shown_at_s or time.perf_counter()
+
+
+@dataclass
 class Seen:
     """What the board showed."""
 
     wire: Wire
     lost_at_s: float = 0
+    usable_looks: int = 0
+    """How often the book could still be used after the message that shows that one is missing."""
     unusable_at_s: float | None = None
     reason: str | None = None
     right_at_s: float | None = None
@@ -126,8 +142,8 @@ class Seen:
         return self.wire.shown_at_s or self.unusable_at_s
 
     @property
-    def unusable_after_ms(self):
-        return None if self.unusable_at_s is None else (self.unusable_at_s - self.shown_at_s) * 1_000
+    def too_late(self):
+        return self.usable_looks >= UNUSABLE_WITHIN_LOOKS
 
     @property
     def right_after_s(self):
@@ -163,9 +179,10 @@ class Stream:
         seen = Seen(wire)
         looking = asyncio.create_task(self._look(seen))
         async with aiohttp.ClientSession() as session:
-            await self._switch(session, "lost")
+            wire.lose()
             seen.lost_at_s = time.perf_counter()
-            await until(lambda: seen.unusable_at_s is not None, patience_s)
+            await self._switch(session, "lost")
+            await until(lambda: seen.unusable_at_s is not None or seen.too_late, patience_s)
             await self._switch(session, None)  # It would lose one of each connection's changes.
             await until(lambda: seen.right_at_s is not None, patience_s)
         await asyncio.sleep(0.3)
@@ -180,6 +197,8 @@ class Stream:
         while True:
             source, now_s = self.source(), time.perf_counter()
             wrong = source.live and not self.right(source.book)
+            if source.live and seen.unusable_at_s is None and seen.wire.shown_at_s is not None:
+                seen.usable_looks += 1
             if not source.live:
                 if seen.lost_at_s and seen.unusable_at_s is None:
                     seen.unusable_at_s, seen.reason = now_s, source.reason
@@ -223,7 +242,7 @@ def wire(monkeypatch):
     async def receive_and_listen(self, timeout=None):
         message = await receive(self, timeout)
         if message.type is aiohttp.WSMsgType.TEXT:
-            heard.hear(message.data)
+            heard.hear(self, message.data)
         return message
 
     monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "receive", receive_and_listen)
@@ -232,11 +251,15 @@ def wire(monkeypatch):
 
 
 async def lose_one(venue, wire, patience_s=PATIENCE_S):
-    async with streaming_venue(venue) as stream:
-        seen = await stream.lose_one(wire, patience_s)
-    found_s = seen.unusable_at_s and seen.unusable_at_s - seen.lost_at_s
-    after = (seen.unusable_after_ms, seen.right_after_s)
-    log.info("%s: found %s s after the loss, unusable %s ms after it showed, right after %s s", venue, found_s, *after)
+    """Lose a change; again where the machine held this process up meanwhile: the stream then begins anew for that."""
+    for _ in range(TRIES):
+        async with streaming_venue(venue) as stream:
+            seen = await stream.lose_one(wire, patience_s)
+        found_s = seen.unusable_at_s and seen.unusable_at_s - seen.lost_at_s
+        after = (seen.usable_looks, seen.right_after_s)
+        log.info("%s: found %s s after the loss, %s looks after it showed, right after %s s", venue, found_s, *after)
+        if seen.too_late or seen.reason != STALLED_REASON:
+            break
     return seen
 
 
@@ -249,8 +272,8 @@ async def test_lost_change_makes_a_book_unusable_once_it_shows(venue, wire):
     seen = await lose_one(venue, wire)
 
     assert seen.wire.shown_at_s is not None
-    assert seen.unusable_after_ms is not None
-    assert seen.unusable_after_ms < UNUSABLE_WITHIN_MS
+    assert seen.unusable_at_s is not None
+    assert not seen.too_late
     assert not seen.wrong_after
     assert seen.right_after_s is not None
     assert seen.right_after_s < RIGHT_AGAIN_WITHIN_S
@@ -305,7 +328,7 @@ async def test_lost_change_finds_broken_copies(venue, broken, wire, monkeypatch)
     broken(monkeypatch)
     seen = await lose_one(venue, wire, patience_s=3)
 
-    assert seen.unusable_at_s is None or seen.unusable_after_ms >= UNUSABLE_WITHIN_MS
+    assert seen.too_late
 
 
 async def test_lost_change_finds_that_nobody_asks(wire, monkeypatch):
