@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from exchanges import continuity, feed, streaming
+from exchanges import board, continuity, feed, streaming
 from exchanges.clock import MS, SystemClock
 from exchanges.errors import VenueConfigError
 from exchanges.feeds import Feeds, VenueConfig
@@ -99,7 +99,8 @@ class Bybit:
 
 
 @pytest.fixture
-async def bybit():
+async def bybit(monkeypatch):
+    monkeypatch.setattr(board, "STALL_NS", 10_000 * MS)  # The machine may hold these tests up without a stall.
     venue = Bybit()
     app = web.Application()
     app.router.add_get("/api.bybit.com/v5/market/instruments-info", venue.instruments)
@@ -319,7 +320,7 @@ async def test_stall_of_the_loop_makes_the_stream_anew(bybit):
     clock = Skipping()
     async with streamed(bybit, clock) as stream:
         await stream.shows("100x1 99x2")
-        clock.ahead_ns, bybit.ahead_ms = 700 * MS, 700
+        clock.ahead_ns, bybit.ahead_ms = 11_000 * MS, 11_000
         assert ("stale", "loop_stalled") == stream.seen
         await stream.shows("100x1 99x2")
         assert 2 <= bybit.subscribed == 1 + stream.tally.failed["loop_stalled"]

@@ -266,11 +266,14 @@ async def test_whoever_begins_in_the_midst_of_a_silence_is_told_all_that_has_cha
     lab.step(25)
     await lab.switch(venue="binance", fault=None)
     lab.step()
-    change = json.loads((await until(lambda: line.messages))[0])
+    latest = (await lab.get("/api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=5"))["lastUpdateId"]
+    await until(lambda: line.messages and json.loads(line.messages[-1])["u"] == latest)
 
+    changes = [json.loads(message) for message in line.messages]  # Two if the last of the silence was told by itself.
     wanted = market_levels("binance", "BTC/USDT", 58_200, None)
     for answer in begun:
-        assert change["U"] <= answer["lastUpdateId"] + 1 <= change["u"]
-        for side, told, right in ((answer["bids"], change["b"], wanted[0]), (answer["asks"], change["a"], wanted[1])):
-            kept = {Decimal(price): Decimal(quantity) for price, quantity in [*side, *told]}
+        assert changes[0]["U"] <= answer["lastUpdateId"] + 1 <= changes[0]["u"]
+        for of_answer, of_change, right in (("bids", "b", wanted[0]), ("asks", "a", wanted[1])):
+            rows = [*answer[of_answer], *(row for change in changes for row in change[of_change])]
+            kept = {Decimal(price): Decimal(quantity) for price, quantity in rows}
             assert dict(right) == {price: quantity for price, quantity in kept.items() if quantity}
