@@ -14,6 +14,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NO_CONNECTION = "WebSocket connection to .* failed|net::ERR_CONNECTION_REFUSED"
 LIVE = {"service": {"mode": "live"}}
+REPLAY = {
+    "service": {"mode": "replay"},
+    "replay": {"file": "market.rec"},
+    "venues": {name: {"exchange": name, "transport": "replay"} for name in VENUES},
+}
 
 
 # Venues
@@ -188,14 +193,15 @@ async def test_key_that_may_only_look(visit, served):
 # What kind of prices they are
 
 
-async def test_simulated_prices_are_called_so(visit, served):
+@pytest.mark.parametrize(("served", "word"), [({}, "SIMULATED"), (REPLAY, "REPLAYED")], indirect=["served"])
+async def test_prices_that_are_not_live_are_called_so(visit, served, word):
     """
-    That prices are simulated cannot be missed: it is said in capitals, at the top, from the first book on.
+    That prices are simulated or replayed cannot be missed: it is said in capitals, at the top, from the first book on.
     """
     seen = await visit()
     await seen.enter()
     banner = seen.page.get_by_test_id("market-data")
-    await expect(banner).to_contain_text("SIMULATED")
+    await expect(banner).to_contain_text(word)
     await expect(banner).to_be_in_viewport()
 
 
