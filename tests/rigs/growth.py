@@ -22,10 +22,10 @@ from tests.rigs.whole_service import Service
 
 VENUES = ("kraken", "okx", "binance", "bybit", "bitstamp", "coinbaseexchange")
 TIMES, IDLE_S, WATCHED_S = 1_000, 60.0, 66.0
-SMALL, LARGE = "0.01", "4"
+SMALL, LARGE = "0.01", "0.3"
 _AT_ONCE = 8
-_AS_SHIPPED = {"IOB_LIQUIDITY__TAKEN": "shared", "IOB_LIQUIDITY__TAKEN_HALF_LIFE_MS": "1000"}
-"""Taken liquidity is written down as well; it comes back soon, so that orders go on being filled."""
+_AS_SHIPPED = {"IOB_LIQUIDITY__TAKEN": "shared", "IOB_LIQUIDITY__TAKEN_HALF_LIFE_MS": "50"}
+"""Taken liquidity is written down as well; it comes back at once, so that every order is filled, and at many levels."""
 
 
 async def growth(
@@ -38,6 +38,8 @@ async def growth(
             figures: dict[str, Any] = {"empty_kb": _size(made) // 1_000}
             figures["small"] = await counted.executions(SMALL)
             figures["large"] = await counted.executions(LARGE)
+            more = [figures["large"][name] - figures["small"][name] for name in ("bytes_each", "fills_each")]
+            figures["bytes_each_fill_more"] = round(more[0] / more[1]) if more[1] > 0 else None
             figures["firm_quotes"] = await counted.firm_quotes()
             before = _size(made)
             await asyncio.sleep(idle_s)
