@@ -126,10 +126,10 @@ function align(amount, wanted, room) {
   return amount + "\u00a0".repeat(decimals - have + (have === 0 ? 1 : 0));
 }
 
-/** Shorten a whole number that is too long for its column: 98.76B for 98765432109. */
+/** Shorten a whole number of seven digits or more, too long for its column: 98.76B for 98765432109. */
 function large(whole) {
-  const [zeros, size] = SIZES.find(([zeros]) => whole.length > zeros) ?? SIZES.at(-1);
-  return `${whole.slice(0, -zeros) || "0"}.${whole.slice(-zeros).padStart(zeros, "0").slice(0, 2)}${size}`;
+  const [zeros, size] = SIZES.find(([zeros]) => whole.length > zeros);
+  return `${whole.slice(0, -zeros)}.${whole.slice(-zeros).slice(0, 2)}${size}`;
 }
 
 /** Shorten a number close to 0, of which nothing would be seen: 0.0₈1234 has eight zeros after the point. */

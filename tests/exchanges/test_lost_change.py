@@ -37,6 +37,7 @@ MARKET = SimulatedMarket(SEED)
 UNUSABLE_WITHIN_LOOKS = 20
 """Looks at the board, each in a turn of the loop of its own and a millisecond after the last one at the earliest."""
 RIGHT_AGAIN_WITHIN_S = 5
+MORE_CHANGES = 3
 TRIES = 5
 CROSS_CHECK_MS = (300, 600)
 PATIENCE_S = 15
@@ -175,7 +176,7 @@ class Stream:
     async def lose_one(self, wire, patience_s):
         """Lose a change, and look at the board at every moment until the book is right again."""
         await until(lambda: self.source().live and self.right(self.source().book), PATIENCE_S)
-        await asyncio.sleep(0.3)  # So that changes have come after the snapshot.
+        await self._go_on()
         seen = Seen(wire)
         looking = asyncio.create_task(self._look(seen))
         async with aiohttp.ClientSession() as session:
@@ -185,9 +186,15 @@ class Stream:
             await until(lambda: seen.unusable_at_s is not None or seen.too_late, patience_s)
             await self._switch(session, None)  # It would lose one of each connection's changes.
             await until(lambda: seen.right_at_s is not None, patience_s)
-        await asyncio.sleep(0.3)
+        await self._go_on()
         looking.cancel()
         return seen
+
+    async def _go_on(self):
+        """Let some more changes come."""
+        tally = self._feeds.board.tally(self._venue)
+        wanted = tally.accepted + MORE_CHANGES
+        await until(lambda: tally.accepted >= wanted, PATIENCE_S)
 
     async def _switch(self, session, fault):
         body = {"venue": self._venue, "fault": fault, "scope": "stream"}

@@ -18,6 +18,17 @@ async def executions(served):
     return (await served.ask("GET", "/v1/executions"))["executions"]
 
 
+async def with_a_price(visit, served, quantity="0.5", *, times_held=False):
+    """Open the page on a market at rest, and ask for a price; the page's time may be one that the test moves."""
+    seen = await visit()
+    if times_held:
+        await seen.page.clock.install()
+    await seen.enter()
+    served.market.at_rest = True
+    await seen.ask_for(quantity)
+    return seen
+
+
 # Orders
 
 
@@ -48,10 +59,7 @@ async def test_held_keys_execute_once(visit, served):
 
 async def test_what_a_list_hides_is_not_executed(visit, served):
     """While a list lies over the ticket, the shortcut for execution does nothing."""
-    seen = await visit()
-    await seen.enter()
-    served.market.at_rest = True
-    await seen.ask_for("0.5")
+    seen = await with_a_price(visit, served)
     await seen.page.get_by_role("button", name="Shortcuts").click()
     await expect(seen.page.get_by_role("dialog")).to_be_visible()
     await seen.page.keyboard.press("Control+Enter")
@@ -75,7 +83,7 @@ REFUSED = {
 }
 
 
-async def lose_then(page, status, body, content_type, *, arrives=False):
+async def lose_then(seen, status, body, content_type, *, arrives=False):
     """
     Lose the first order, or its answer, and answer those after it in the service's place, until told to stop.
 
@@ -94,14 +102,15 @@ async def lose_then(page, status, body, content_type, *, arrives=False):
         else:
             await route.fulfill(status=status, body=body, content_type=content_type)
 
-    await page.route("**/execute", answer)
+    seen.expect_in_console("Failed to load resource")
+    await seen.page.route("**/execute", answer)
     return sent, passing
 
 
-async def until_refused(seen):
-    """Let time pass until the page has sent an order as often as it will."""
+async def until_there(seen, what):
+    """Let time pass, until the page has sent an order as often as it will and says what has become of it."""
     for _ in range(60):
-        if await seen.refusal.count():
+        if await what.count():
             return
         await seen.page.clock.run_for(1_000)
 
@@ -123,15 +132,10 @@ async def test_lost_answer_is_never_called_nothing(visit, served, status, body, 
     An order of which no answer came is not called refused by what never looked for it; nor is it forgotten when
     something else is typed, and no other is executed before it is settled.
     """
-    seen = await visit()
-    seen.expect_in_console("Failed to load resource")
-    await seen.page.clock.install()
-    await seen.enter()
-    served.market.at_rest = True
-    await seen.ask_for("0.5")
-    sent, passing = await lose_then(seen.page, status, body, content_type)
+    seen = await with_a_price(visit, served, times_held=True)
+    sent, passing = await lose_then(seen, status, body, content_type)
     await seen.execute.click()
-    await until_refused(seen)
+    await until_there(seen, seen.refusal)
     await expect(seen.refusal).to_contain_text("The outcome is not known yet")
     await expect(seen.execute).to_be_disabled()
     await seen.ticket.get_by_label("Quantity").fill("0.25")
@@ -145,20 +149,31 @@ async def test_lost_answer_is_never_called_nothing(visit, served, status, body, 
     assert {sent[0]} >= {one["client_order_id"] for one in await executions(served)}
 
 
+async def test_order_without_an_answer_can_be_set_aside(visit, served):
+    """Whoever does not want to send it again goes on with another one; it is never sent any more."""
+    seen = await with_a_price(visit, served, times_held=True)
+    sent, passing = await lose_then(seen, 502, "{}", "application/json")
+    await seen.execute.click()
+    await until_there(seen, seen.refusal)
+    passing.append(True)
+    lost = len(sent)
+    await seen.page.get_by_role("button", name="Set it aside").click()
+    await expect(seen.refusal).to_have_count(0)
+    await seen.ask_for("0.25")
+    await seen.execute.click()
+    await expect(seen.fill).to_contain_text("Bought 0.25 BTC")
+
+    [recorded] = await executions(served)
+    assert [recorded["client_order_id"]] == sent[lost:]
+    assert sent[0] != recorded["client_order_id"]
+
+
 async def test_lost_answer_is_found_on_record(visit, served):
     """An order whose answer was lost is shown as what the account's executions tell of it."""
-    seen = await visit()
-    seen.expect_in_console("Failed to load resource")
-    await seen.page.clock.install()
-    await seen.enter()
-    served.market.at_rest = True
-    await seen.ask_for("0.5")
-    await lose_then(seen.page, 502, "{}", "application/json", arrives=True)
+    seen = await with_a_price(visit, served, times_held=True)
+    await lose_then(seen, 502, "{}", "application/json", arrives=True)
     await seen.execute.click()
-    for _ in range(60):
-        if await seen.fill.count():
-            break
-        await seen.page.clock.run_for(1_000)
+    await until_there(seen, seen.fill)
     [recorded] = await executions(served)
     await expect(seen.fill).to_have_attribute("data-execution", recorded["execution_id"])
 
@@ -176,10 +191,7 @@ async def test_broken_address_does_no_harm(visit, served):
 
 async def test_what_is_answered_late_is_not_shown_to_the_next(visit, served):
     """A fill whose answer comes after the key was forgotten is not shown to whoever opens the page next."""
-    seen = await visit()
-    await seen.enter()
-    served.market.at_rest = True
-    await seen.ask_for("0.5")
+    seen = await with_a_price(visit, served)
     held = []
 
     async def hold(route):
